@@ -1,0 +1,3 @@
+//! Accounts: who may say and hear what.
+
+pub mod perms;

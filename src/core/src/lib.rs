@@ -1,0 +1,12 @@
+//! The NATS protocol without sockets, clocks, threads or files.
+//!
+//! Bytes, instants and results go in; bytes to write, deadlines and events come out. The same code
+//! runs on a gateway, under a fuzzer and in a simulated world.
+
+pub mod account;
+pub mod auth;
+pub mod config;
+pub mod message;
+pub mod subject;
+pub mod time;
+pub mod wire;
