@@ -1,1 +1,984 @@
-//! To be written.
+//! Who may connect, and as whom: the users of the configuration and the order in which a CONNECT
+//! is judged (auth-tls.md 1.3, without operator mode, callout and certificates).
+//!
+//! Decides; sends nothing and logs nothing. No password, token or signature appears in any `Debug`
+//! or `Display` here.
+
+use std::fmt;
+use std::sync::Arc;
+
+use foldhash::fast::RandomState;
+use hashbrown::HashMap;
+
+use super::nkey::{self, NkeyError};
+use crate::account::perms::Perms;
+use crate::config::model::{
+    Config, ConnectionType, GLOBAL_ACCOUNT, Permissions, Secret, User, UserIdentity,
+};
+
+/// What a CONNECT says about who sends it. Empty strings count as absent, as on the wire.
+#[derive(Clone, Copy, Default)]
+pub struct Claim<'a> {
+    /// `user`
+    pub user: Option<&'a str>,
+    /// `pass`
+    pub pass: Option<&'a str>,
+    /// `auth_token`
+    pub token: Option<&'a str>,
+    /// `nkey`
+    pub nkey: Option<&'a str>,
+    /// `sig`
+    pub sig: Option<&'a str>,
+    /// `jwt`: means nothing without operator mode.
+    pub jwt: Option<&'a str>,
+}
+
+impl<'a> Claim<'a> {
+    fn is_anonymous(&self) -> bool {
+        [self.user, self.pass, self.token, self.nkey]
+            .into_iter()
+            .all(|field| given(field).is_none())
+    }
+
+    /// Whom a log line may name, whether or not it is true.
+    fn identity(&self) -> Option<Identity> {
+        if let Some(nkey) = given(self.nkey) {
+            Some(Identity::Nkey(nkey.into()))
+        } else if let Some(user) = given(self.user) {
+            Some(Identity::User(user.into()))
+        } else {
+            given(self.token).map(|_| Identity::Token)
+        }
+    }
+}
+
+impl fmt::Debug for Claim<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Claim")
+            .field("user", &self.user)
+            .field("nkey", &self.nkey)
+            .finish_non_exhaustive()
+    }
+}
+
+fn given(field: Option<&str>) -> Option<&str> {
+    field.filter(|text| !text.is_empty())
+}
+
+/// Whom a connection belongs to.
+#[derive(Clone, Debug)]
+pub struct Verdict {
+    /// The account it is bound to.
+    pub account: Arc<str>,
+    /// Who it is, for the log and for monitoring.
+    pub identity: Identity,
+    /// What it may do; `None`: everything.
+    pub perms: Option<Arc<Perms>>,
+}
+
+/// Who somebody is. `Display`: `user:x`, `nkey:U...`, `token` or `anonymous`, peers' text escaped.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Identity {
+    /// Nobody in particular, where nobody needs to be.
+    Anonymous,
+    /// A user by name.
+    User(Arc<str>),
+    /// A user by public nkey.
+    Nkey(Arc<str>),
+    /// Whoever knows the token.
+    Token,
+}
+
+impl fmt::Display for Identity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Identity::Anonymous => f.write_str("anonymous"),
+            Identity::User(name) => write!(f, "user:{}", name.escape_debug()),
+            Identity::Nkey(key) => write!(f, "nkey:{}", key.escape_debug()),
+            Identity::Token => f.write_str("token"),
+        }
+    }
+}
+
+/// Why somebody is not let in. Peers get [`AuthError::PEER_TEXT`], whatever the reason.
+///
+/// `Display` is the log line after the connection's name, like
+/// `authentication error - User "u"`; [`AuthError::reason`] adds the step for a debug line.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AuthError {
+    identity: Option<Identity>,
+    reason: Reason,
+}
+
+impl AuthError {
+    /// The text of the `-ERR` before the connection is closed.
+    pub const PEER_TEXT: &'static str = "Authorization Violation";
+
+    /// What was wrong, without secrets; for the log, never for the peer.
+    pub fn reason(&self) -> &'static str {
+        match self.reason {
+            Reason::NoCredentials => "no credentials of a configured kind",
+            Reason::UnknownUser => "unknown user",
+            Reason::UnknownNkey => "unknown nkey",
+            Reason::ConnectionType => "connection type not allowed",
+            Reason::WrongPassword => "wrong password",
+            Reason::WrongToken => "wrong token",
+            Reason::BadHash => "the configured bcrypt hash is malformed",
+            Reason::NoSignature => "signature missing",
+            Reason::NoNonce => "no nonce was sent",
+            Reason::Signature(NkeyError::MalformedSignature) => "signature not valid base64",
+            Reason::Signature(NkeyError::WrongSignature) => "signature not verified",
+            Reason::Signature(_) => "the configured nkey is not valid",
+        }
+    }
+}
+
+impl fmt::Display for AuthError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("authentication error")?;
+        match &self.identity {
+            Some(Identity::User(name)) => write!(f, " - User \"{}\"", name.escape_debug()),
+            Some(Identity::Nkey(key)) => write!(f, " - Nkey \"{}\"", key.escape_debug()),
+            Some(Identity::Token) => f.write_str(" - Token \"[REDACTED]\""),
+            Some(Identity::Anonymous) | None => Ok(()),
+        }
+    }
+}
+
+impl std::error::Error for AuthError {}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Reason {
+    NoCredentials,
+    UnknownUser,
+    UnknownNkey,
+    ConnectionType,
+    WrongPassword,
+    WrongToken,
+    BadHash,
+    NoSignature,
+    NoNonce,
+    Signature(NkeyError),
+}
+
+/// The answer to a claim.
+#[derive(Debug)]
+#[must_use]
+pub enum Outcome {
+    /// Let in.
+    Accepted(Verdict),
+    /// Nothing speaks against it but a password that is compared by bcrypt, which takes from a
+    /// few milliseconds to seconds. See [`SlowCheck`].
+    Slow(SlowCheck),
+}
+
+/// The comparison of one password with its bcrypt hash, to be run away from the event loop.
+///
+/// Owns everything it needs and is [`Send`]: hand it to a thread, go on serving the others, and
+/// treat the connection as not yet authenticated (with its timeout running) until the result is
+/// back. Anybody who knows a user name can cause one of these, so callers bound how many run at
+/// once. `Debug` shows no secret.
+pub struct SlowCheck {
+    hash: Arc<str>,
+    given: Secret,
+    verdict: Verdict,
+    wrong: Reason,
+}
+
+impl SlowCheck {
+    /// Compares. Blocks for as long as the hash's cost demands.
+    pub fn run(self) -> Result<Verdict, AuthError> {
+        let reason = match bcrypt::verify(self.given.reveal(), &self.hash) {
+            Ok(true) => return Ok(self.verdict),
+            Ok(false) => self.wrong,
+            Err(_) => Reason::BadHash,
+        };
+        Err(AuthError {
+            identity: Some(self.verdict.identity),
+            reason,
+        })
+    }
+}
+
+impl fmt::Debug for SlowCheck {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SlowCheck")
+            .field("verdict", &self.verdict)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Whether a configured password or token is a bcrypt hash: `^\$2[abxy]\$\d{2}\$`.
+pub fn is_bcrypt(text: &str) -> bool {
+    matches!(
+        text.as_bytes(),
+        [
+            b'$',
+            b'2',
+            b'a' | b'b' | b'x' | b'y',
+            b'$',
+            b'0'..=b'9',
+            b'0'..=b'9',
+            b'$',
+            ..
+        ]
+    )
+}
+
+/// The users of a configuration, found by what a CONNECT names.
+///
+/// Immutable: after a reload compile a new one. Equal permissions are compiled once.
+#[derive(Debug)]
+pub struct Users {
+    /// By name: global users and those of accounts.
+    named: Table,
+    /// By public nkey.
+    nkeys: Table,
+    /// `authorization { token }`
+    token: Option<Expected>,
+    /// `authorization { user, password }`
+    single: Option<(Arc<str>, Expected)>,
+    no_auth_user: Option<NoAuthUser>,
+    global: Arc<str>,
+    plaintext: bool,
+}
+
+type Table = HashMap<Arc<str>, Entry, RandomState>;
+
+#[derive(Debug)]
+struct Entry {
+    verdict: Verdict,
+    types: Types,
+    /// `None` for nkeys.
+    password: Option<Expected>,
+}
+
+#[derive(Debug)]
+struct NoAuthUser {
+    verdict: Verdict,
+    types: Types,
+}
+
+impl Users {
+    /// Compiles the users of a configuration that was checked. Of two users of one name, which the
+    /// check refuses, the first counts; a `no_auth_user` that does not exist lets nobody in.
+    pub fn compile(config: &Config) -> Users {
+        let mut compiler = Compiler::default();
+        let global: Arc<str> = GLOBAL_ACCOUNT.into();
+        for user in &config.auth.users {
+            compiler.add(user, &global);
+        }
+        for account in &config.accounts {
+            let name: Arc<str> = account.name.as_str().into();
+            for user in &account.users {
+                compiler.add(user, &name);
+            }
+        }
+        let Compiler {
+            named,
+            nkeys,
+            mut plaintext,
+            ..
+        } = compiler;
+        let single = config.auth.user.as_ref().map(|(name, password)| {
+            plaintext |= !is_bcrypt(password);
+            (Arc::from(name.as_str()), Expected::new(password))
+        });
+        let no_auth_user = config.auth.no_auth_user.as_deref().and_then(|name| {
+            let entry = named.get(name).or_else(|| nkeys.get(name))?;
+            Some(NoAuthUser {
+                verdict: entry.verdict.clone(),
+                types: entry.types,
+            })
+        });
+        Users {
+            named,
+            nkeys,
+            token: config.auth.token.as_deref().map(Expected::new),
+            single,
+            no_auth_user,
+            global,
+            plaintext,
+        }
+    }
+
+    /// Whether anybody has to prove anything.
+    pub fn auth_required(&self) -> bool {
+        !self.named.is_empty()
+            || !self.nkeys.is_empty()
+            || self.token.is_some()
+            || self.single.is_some()
+    }
+
+    /// `auth_required` of INFO: not said where `no_auth_user` lets everybody in.
+    pub fn info_auth_required(&self) -> bool {
+        self.auth_required() && self.no_auth_user.is_none()
+    }
+
+    /// Whether INFO must carry a nonce.
+    pub fn needs_nonce(&self) -> bool {
+        !self.nkeys.is_empty()
+    }
+
+    /// Whether `Plaintext passwords detected, use nkeys or bcrypt` is due at the start. Tokens do
+    /// not count.
+    pub fn has_plaintext_passwords(&self) -> bool {
+        self.plaintext
+    }
+
+    /// Whom a connection of this kind belongs to that has said nothing about itself: `$G` where
+    /// nothing is configured, else `no_auth_user` if its connection types allow it. `None`: the
+    /// first operation must be CONNECT.
+    pub fn anonymous(&self, kind: ConnectionType) -> Option<Verdict> {
+        if !self.auth_required() {
+            return Some(self.global(Identity::Anonymous));
+        }
+        let user = self.no_auth_user.as_ref()?;
+        user.types.allow(kind).then(|| user.verdict.clone())
+    }
+
+    /// Judges a CONNECT: `nonce` is the text that INFO carried, `kind` how the peer connected.
+    ///
+    /// A known and an unknown user take different times where bcrypt is configured, as with every
+    /// NATS server: a user name is no secret.
+    pub fn check(
+        &self,
+        claim: &Claim<'_>,
+        nonce: &[u8],
+        kind: ConnectionType,
+    ) -> Result<Outcome, AuthError> {
+        self.judge(claim, nonce, kind).map_err(|reason| AuthError {
+            identity: claim.identity(),
+            reason,
+        })
+    }
+
+    fn judge(
+        &self,
+        claim: &Claim<'_>,
+        nonce: &[u8],
+        kind: ConnectionType,
+    ) -> Result<Outcome, Reason> {
+        if !self.auth_required() {
+            return Ok(Outcome::Accepted(self.global(Identity::Anonymous)));
+        }
+        // Wrong credentials never fall back to it.
+        if claim.is_anonymous()
+            && let Some(user) = &self.no_auth_user
+        {
+            return if user.types.allow(kind) {
+                Ok(Outcome::Accepted(user.verdict.clone()))
+            } else {
+                Err(Reason::ConnectionType)
+            };
+        }
+        if !self.nkeys.is_empty()
+            && let Some(key) = given(claim.nkey)
+        {
+            let entry = self.nkeys.get(key).ok_or(Reason::UnknownNkey)?;
+            if !entry.types.allow(kind) {
+                return Err(Reason::ConnectionType);
+            }
+            let signature = given(claim.sig).ok_or(Reason::NoSignature)?;
+            // A signature over nothing could be replayed for ever.
+            if nonce.is_empty() {
+                return Err(Reason::NoNonce);
+            }
+            nkey::verify(key, nonce, signature).map_err(Reason::Signature)?;
+            return Ok(Outcome::Accepted(entry.verdict.clone()));
+        }
+        let pass = claim.pass.unwrap_or_default();
+        if !self.named.is_empty()
+            && let Some(name) = given(claim.user)
+        {
+            let entry = self.named.get(name).ok_or(Reason::UnknownUser)?;
+            if !entry.types.allow(kind) {
+                return Err(Reason::ConnectionType);
+            }
+            let password = entry.password.as_ref().ok_or(Reason::WrongPassword)?;
+            return password.compare(pass, entry.verdict.clone(), Reason::WrongPassword);
+        }
+        // A `user` sent alone is no token on a client connection.
+        if let Some(token) = &self.token {
+            let sent = given(claim.token).ok_or(Reason::NoCredentials)?;
+            return token.compare(sent, self.global(Identity::Token), Reason::WrongToken);
+        }
+        if let Some((name, password)) = &self.single {
+            let user = given(claim.user).ok_or(Reason::NoCredentials)?;
+            if user != name.as_ref() {
+                return Err(Reason::UnknownUser);
+            }
+            let verdict = self.global(Identity::User(name.clone()));
+            return password.compare(pass, verdict, Reason::WrongPassword);
+        }
+        Err(Reason::NoCredentials)
+    }
+
+    fn global(&self, identity: Identity) -> Verdict {
+        Verdict {
+            account: self.global.clone(),
+            identity,
+            perms: None,
+        }
+    }
+}
+
+#[derive(Default)]
+struct Compiler<'a> {
+    named: Table,
+    nkeys: Table,
+    plaintext: bool,
+    /// `default_permissions` arrive as a copy in every user; they become one again here.
+    perms: Vec<(&'a Permissions, Arc<Perms>)>,
+}
+
+impl<'a> Compiler<'a> {
+    fn add(&mut self, user: &'a User, account: &Arc<str>) {
+        let perms = user
+            .permissions
+            .as_ref()
+            .and_then(|perms| self.share(perms));
+        let (table, name, password) = match &user.identity {
+            UserIdentity::Password { user, password } => {
+                self.plaintext |= !is_bcrypt(password);
+                (&mut self.named, user, Some(Expected::new(password)))
+            }
+            UserIdentity::Nkey(key) => (&mut self.nkeys, key, None),
+        };
+        let name: Arc<str> = name.as_str().into();
+        let identity = if password.is_some() {
+            Identity::User(name.clone())
+        } else {
+            Identity::Nkey(name.clone())
+        };
+        table.entry(name).or_insert(Entry {
+            verdict: Verdict {
+                account: account.clone(),
+                identity,
+                perms,
+            },
+            types: Types::new(&user.connection_types),
+            password,
+        });
+    }
+
+    /// `None` for those that restrict nothing.
+    fn share(&mut self, permissions: &'a Permissions) -> Option<Arc<Perms>> {
+        let known = self.perms.iter().find(|(known, _)| *known == permissions);
+        let compiled = match known {
+            Some((_, compiled)) => compiled.clone(),
+            None => {
+                let compiled = Arc::new(Perms::compile(permissions));
+                self.perms.push((permissions, compiled.clone()));
+                compiled
+            }
+        };
+        (!compiled.is_unrestricted()).then_some(compiled)
+    }
+}
+
+/// A set of connection types; 0 is all of them.
+#[derive(Clone, Copy, Debug)]
+struct Types(u8);
+
+impl Types {
+    fn new(types: &[ConnectionType]) -> Types {
+        Types(types.iter().fold(0, |all, kind| all | Types::bit(*kind)))
+    }
+
+    fn allow(self, kind: ConnectionType) -> bool {
+        self.0 == 0 || self.0 & Types::bit(kind) != 0
+    }
+
+    fn bit(kind: ConnectionType) -> u8 {
+        match kind {
+            ConnectionType::Standard => 1,
+            ConnectionType::Websocket => 1 << 1,
+            ConnectionType::Leafnode => 1 << 2,
+            ConnectionType::LeafnodeWs => 1 << 3,
+            ConnectionType::Mqtt => 1 << 4,
+            ConnectionType::MqttWs => 1 << 5,
+            ConnectionType::InProcess => 1 << 6,
+        }
+    }
+}
+
+/// A configured password or token.
+enum Expected {
+    Bcrypt(Arc<str>),
+    Plain {
+        /// Filled up to a power of two, so that reading it needs no look at its length.
+        padded: Box<[u8]>,
+        len: usize,
+    },
+}
+
+impl Expected {
+    fn new(text: &str) -> Expected {
+        if is_bcrypt(text) {
+            return Expected::Bcrypt(text.into());
+        }
+        let mut padded = text.as_bytes().to_vec();
+        padded.resize(text.len().next_power_of_two().max(64), 0);
+        Expected::Plain {
+            padded: padded.into(),
+            len: text.len(),
+        }
+    }
+
+    fn compare(&self, sent: &str, verdict: Verdict, wrong: Reason) -> Result<Outcome, Reason> {
+        match self {
+            Expected::Bcrypt(hash) => Ok(Outcome::Slow(SlowCheck {
+                hash: hash.clone(),
+                given: Secret::new(sent),
+                verdict,
+                wrong,
+            })),
+            Expected::Plain { padded, len } => {
+                if equal(padded, *len, sent.as_bytes()) {
+                    Ok(Outcome::Accepted(verdict))
+                } else {
+                    Err(wrong)
+                }
+            }
+        }
+    }
+}
+
+impl fmt::Debug for Expected {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("[REDACTED]")
+    }
+}
+
+/// Whether `sent` is the first `len` bytes of `padded`. Takes a time that depends on the length of
+/// `sent` only, which its sender knows.
+fn equal(padded: &[u8], len: usize, sent: &[u8]) -> bool {
+    let mask = padded.len().wrapping_sub(1);
+    let mut differ = len ^ sent.len();
+    for (at, byte) in sent.iter().enumerate() {
+        // The length is a power of two of at least 64, so the default is never taken.
+        let expected = padded.get(at & mask).copied().unwrap_or_default();
+        differ = std::hint::black_box(differ | usize::from(expected ^ byte));
+    }
+    differ == 0
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use nkeys::{KeyPair, KeyPairType};
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::config::model::{Account, Auth, SubjectRules};
+
+    const STANDARD: ConnectionType = ConnectionType::Standard;
+    const NONCE: &[u8] = b"abcdefghijklmno";
+
+    fn named(user: &str, password: &str) -> User {
+        User {
+            identity: UserIdentity::Password {
+                user: user.into(),
+                password: password.into(),
+            },
+            permissions: None,
+            connection_types: Vec::new(),
+        }
+    }
+
+    fn keyed(fill: u8) -> (User, String, String) {
+        let pair = KeyPair::new_from_raw(KeyPairType::User, [fill; 32]).unwrap();
+        let user = User {
+            identity: UserIdentity::Nkey(pair.public_key()),
+            permissions: None,
+            connection_types: Vec::new(),
+        };
+        (user, pair.public_key(), pair.seed().unwrap())
+    }
+
+    fn config(auth: Auth, accounts: &[(&str, Vec<User>)]) -> Config {
+        Config {
+            auth,
+            accounts: accounts
+                .iter()
+                .map(|(name, users)| Account {
+                    name: (*name).into(),
+                    users: users.clone(),
+                })
+                .collect(),
+            ..Config::default()
+        }
+    }
+
+    fn global(users: Vec<User>) -> Users {
+        Users::compile(&config(
+            Auth {
+                users,
+                ..Auth::default()
+            },
+            &[],
+        ))
+    }
+
+    fn user_pass<'a>(user: &'a str, pass: &'a str) -> Claim<'a> {
+        Claim {
+            user: Some(user),
+            pass: Some(pass),
+            ..Claim::default()
+        }
+    }
+
+    /// Runs slow checks on another thread, as callers do.
+    fn settle(
+        users: &Users,
+        claim: &Claim<'_>,
+        kind: ConnectionType,
+    ) -> Result<Verdict, AuthError> {
+        match users.check(claim, NONCE, kind)? {
+            Outcome::Accepted(verdict) => Ok(verdict),
+            Outcome::Slow(slow) => std::thread::spawn(|| slow.run()).join().unwrap(),
+        }
+    }
+
+    fn accepted(users: &Users, claim: &Claim<'_>) -> Option<String> {
+        let verdict = settle(users, claim, STANDARD).ok()?;
+        Some(format!("{} {}", verdict.account, verdict.identity))
+    }
+
+    #[test]
+    fn without_auth_everybody_is_accepted() {
+        let users = Users::compile(&Config::default());
+        assert!(!users.auth_required() && !users.info_auth_required() && !users.needs_nonce());
+        assert!(users.anonymous(STANDARD).is_some());
+        for claim in [Claim::default(), user_pass("any", "thing")] {
+            assert_eq!(accepted(&users, &claim).unwrap(), "$G anonymous");
+        }
+    }
+
+    #[test]
+    fn c01_users_of_accounts_and_the_text_of_a_failure() {
+        let users = Users::compile(&config(
+            Auth {
+                users: vec![named("g", "gp")],
+                ..Auth::default()
+            },
+            &[("A", vec![named("a", "ap")]), ("B", vec![named("b", "")])],
+        ));
+        assert!(users.auth_required() && users.info_auth_required());
+        assert!(users.anonymous(STANDARD).is_none());
+        assert_eq!(
+            accepted(&users, &user_pass("g", "gp")).unwrap(),
+            "$G user:g"
+        );
+        assert_eq!(accepted(&users, &user_pass("a", "ap")).unwrap(), "A user:a");
+        assert_eq!(accepted(&users, &user_pass("b", "")).unwrap(), "B user:b");
+        for (user, pass) in [
+            ("a", "gp"),
+            ("a", ""),
+            ("a", "app"),
+            ("x", "ap"),
+            ("", "ap"),
+        ] {
+            assert!(accepted(&users, &user_pass(user, pass)).is_none());
+        }
+        let log = |claim| settle(&users, &claim, STANDARD).unwrap_err().to_string();
+        assert_eq!(
+            log(user_pass("a", "hunter2")),
+            "authentication error - User \"a\""
+        );
+        assert_eq!(
+            log(user_pass("a\n\"b", "")),
+            "authentication error - User \"a\\n\\\"b\""
+        );
+        assert_eq!(log(Claim::default()), "authentication error");
+        assert_eq!(
+            log(Claim {
+                token: Some("hunter2"),
+                ..Claim::default()
+            }),
+            "authentication error - Token \"[REDACTED]\""
+        );
+        assert_eq!(AuthError::PEER_TEXT, "Authorization Violation");
+    }
+
+    #[test]
+    fn c03_no_auth_user_replaces_only_missing_credentials() {
+        let (key_user, key, _) = keyed(1);
+        for (name, identity) in [("a", "A user:a".into()), (&key, format!("A nkey:{key}"))] {
+            let auth = Auth {
+                no_auth_user: Some(name.into()),
+                ..Auth::default()
+            };
+            let users = Users::compile(&config(
+                auth,
+                &[("A", vec![named("a", "ap"), key_user.clone()])],
+            ));
+            assert!(users.auth_required() && !users.info_auth_required());
+            assert!(users.anonymous(STANDARD).is_some());
+            // A JWT alone says nothing here.
+            let jwt = Claim {
+                jwt: Some("x.y.z"),
+                user: Some(""),
+                ..Claim::default()
+            };
+            for claim in [Claim::default(), jwt] {
+                assert_eq!(accepted(&users, &claim).unwrap(), identity);
+            }
+            let token = Claim {
+                token: Some("t"),
+                ..Claim::default()
+            };
+            let nkey = Claim {
+                nkey: Some(&key),
+                ..Claim::default()
+            };
+            for wrong in [user_pass("a", "no"), user_pass("", "ap"), token, nkey] {
+                assert!(accepted(&users, &wrong).is_none(), "{wrong:?}");
+            }
+        }
+        // One that does not exist lets nobody in.
+        let users = Users::compile(&config(
+            Auth {
+                no_auth_user: Some("ghost".into()),
+                users: vec![named("a", "ap")],
+                ..Auth::default()
+            },
+            &[],
+        ));
+        assert!(users.info_auth_required() && users.anonymous(STANDARD).is_none());
+        assert!(accepted(&users, &Claim::default()).is_none());
+    }
+
+    #[test]
+    fn c04_nkey_beats_user_and_both_encodings_are_accepted() {
+        let (user, key, seed) = keyed(1);
+        let (_, other_key, other_seed) = keyed(2);
+        let users = global(vec![user, named("a", "ap")]);
+        assert!(users.needs_nonce());
+        let sig = nkey::sign(&seed, NONCE).unwrap();
+        let raw = data_encoding::BASE64URL_NOPAD
+            .decode(sig.as_bytes())
+            .unwrap();
+        let standard = data_encoding::BASE64.encode(&raw);
+        let claim = |key, sig| Claim {
+            nkey: Some(key),
+            sig: Some(sig),
+            ..Claim::default()
+        };
+        for sig in [&sig, &standard] {
+            let expected = format!("$G nkey:{key}");
+            assert_eq!(accepted(&users, &claim(&key, sig)).unwrap(), expected);
+            let both = Claim {
+                user: Some("a"),
+                pass: Some("wrong"),
+                ..claim(&key, sig)
+            };
+            assert_eq!(accepted(&users, &both).unwrap(), expected);
+        }
+        let other = nkey::sign(&other_seed, NONCE).unwrap();
+        for wrong in [
+            claim(&key, &other),
+            claim(&other_key, &other),
+            claim(&key, ""),
+            // The right password does not help a wrong signature.
+            Claim {
+                user: Some("a"),
+                pass: Some("ap"),
+                ..claim(&key, &other)
+            },
+        ] {
+            let error = settle(&users, &wrong, STANDARD).unwrap_err();
+            assert!(error.to_string().starts_with("authentication error - Nkey"));
+        }
+        assert!(users.check(&claim(&key, &sig), b"other", STANDARD).is_err());
+        let over_nothing = nkey::sign(&seed, b"").unwrap();
+        assert!(
+            users
+                .check(&claim(&key, &over_nothing), b"", STANDARD)
+                .is_err()
+        );
+        // Without nkey users an nkey beside a password is not looked at.
+        let users = global(vec![named("a", "ap")]);
+        let both = Claim {
+            user: Some("a"),
+            pass: Some("ap"),
+            ..claim(&key, &sig)
+        };
+        assert_eq!(accepted(&users, &both).unwrap(), "$G user:a");
+    }
+
+    #[test]
+    fn c05_token_is_no_user() {
+        let users = Users::compile(&config(
+            Auth {
+                token: Some("s3cret".into()),
+                ..Auth::default()
+            },
+            &[],
+        ));
+        assert!(!users.has_plaintext_passwords());
+        let token = |token| Claim {
+            token: Some(token),
+            ..Claim::default()
+        };
+        assert_eq!(accepted(&users, &token("s3cret")).unwrap(), "$G token");
+        for wrong in [
+            token("s3cre"),
+            token("s3cret "),
+            user_pass("s3cret", ""),
+            Claim::default(),
+        ] {
+            assert!(accepted(&users, &wrong).is_none());
+        }
+    }
+
+    #[test]
+    fn c06_bcrypt_in_every_version() {
+        let hash = bcrypt::hash_with_salt("pw", 4, [9; 16]).unwrap();
+        for version in [
+            bcrypt::Version::TwoA,
+            bcrypt::Version::TwoB,
+            bcrypt::Version::TwoX,
+            bcrypt::Version::TwoY,
+        ] {
+            let hash = hash.format_for_version(version);
+            let single = Auth {
+                user: Some(("s".into(), hash.clone())),
+                ..Auth::default()
+            };
+            let token = Auth {
+                token: Some(hash.clone()),
+                ..Auth::default()
+            };
+            let list = global(vec![named("s", &hash)]);
+            assert!(!list.has_plaintext_passwords());
+            for users in [Users::compile(&config(single, &[])), list] {
+                assert_eq!(
+                    accepted(&users, &user_pass("s", "pw")).unwrap(),
+                    "$G user:s"
+                );
+                assert!(accepted(&users, &user_pass("s", "pW")).is_none());
+                // The hash itself is no password.
+                assert!(accepted(&users, &user_pass("s", &hash)).is_none());
+                let slow = users.check(&user_pass("s", "pw"), NONCE, STANDARD);
+                assert!(matches!(slow, Ok(Outcome::Slow(_))));
+                let shown = format!("{slow:?} {users:?}");
+                assert!(!shown.contains("pw") && !shown.contains(&hash));
+            }
+            let users = Users::compile(&config(token, &[]));
+            let claim = Claim {
+                token: Some("pw"),
+                ..Claim::default()
+            };
+            assert_eq!(accepted(&users, &claim).unwrap(), "$G token");
+        }
+        let malformed = global(vec![named("s", "$2a$04$short")]);
+        let error = settle(&malformed, &user_pass("s", "$2a$04$short"), STANDARD).unwrap_err();
+        assert_eq!(error.reason(), "the configured bcrypt hash is malformed");
+        assert_eq!(error.to_string(), "authentication error - User \"s\"");
+        for plain in ["$2c$04$x", "$2a$4$x", "2a$04$", "", "$2a$04", "x$2a$04$"] {
+            assert!(!is_bcrypt(plain), "{plain}");
+        }
+    }
+
+    #[test]
+    fn c08_connection_types() {
+        let mut leaf_only = named("l", "lp");
+        leaf_only.connection_types = vec![ConnectionType::Leafnode, ConnectionType::Websocket];
+        let users = Users::compile(&config(
+            Auth {
+                users: vec![leaf_only],
+                no_auth_user: Some("l".into()),
+                ..Auth::default()
+            },
+            &[],
+        ));
+        let claim = user_pass("l", "lp");
+        for (kind, expected) in [
+            (ConnectionType::Leafnode, true),
+            (ConnectionType::Websocket, true),
+            (STANDARD, false),
+            (ConnectionType::LeafnodeWs, false),
+        ] {
+            assert_eq!(settle(&users, &claim, kind).is_ok(), expected, "{kind:?}");
+            let nobody = settle(&users, &Claim::default(), kind);
+            assert_eq!(nobody.is_ok(), expected, "{kind:?}");
+            assert_eq!(users.anonymous(kind).is_some(), expected, "{kind:?}");
+        }
+    }
+
+    #[test]
+    fn c12_permissions_are_shared_and_empty_ones_vanish() {
+        let restricted = Permissions {
+            publish: SubjectRules {
+                allow: vec!["a".into()],
+                deny: Vec::new(),
+            },
+            ..Permissions::default()
+        };
+        let with = |name, permissions| User {
+            permissions: Some(permissions),
+            ..named(name, "p")
+        };
+        let users = global(vec![
+            with("a", restricted.clone()),
+            with("b", restricted),
+            with("c", Permissions::default()),
+            named("d", "p"),
+        ]);
+        let perms = |user| {
+            settle(&users, &user_pass(user, "p"), STANDARD)
+                .unwrap()
+                .perms
+        };
+        assert!(Arc::ptr_eq(&perms("a").unwrap(), &perms("b").unwrap()));
+        assert!(perms("c").is_none() && perms("d").is_none());
+    }
+
+    #[test]
+    fn c48_no_secret_is_shown() {
+        let users = Users::compile(&config(
+            Auth {
+                user: Some(("u".into(), "hunter2".into())),
+                token: Some("hunter2".into()),
+                users: vec![named("x", "hunter2")],
+                ..Auth::default()
+            },
+            &[],
+        ));
+        assert!(users.has_plaintext_passwords());
+        let claim = Claim {
+            token: Some("hunter2"),
+            sig: Some("hunter2"),
+            jwt: Some("hunter2"),
+            ..user_pass("u", "hunter2")
+        };
+        let outcome = users.check(&user_pass("u", "hunter2!"), NONCE, STANDARD);
+        assert!(!format!("{users:?} {claim:?} {outcome:?}").contains("hunter2"));
+    }
+
+    #[test]
+    fn a_slow_check_can_move_to_a_thread() {
+        fn is_send<T: Send + 'static>() {}
+        is_send::<SlowCheck>();
+    }
+
+    proptest! {
+        #[test]
+        fn password_comparison_is_equality(one in ".{0,80}", other in ".{0,80}", cut in 0..80usize) {
+            let matches = |secret: &str, sent: &str| match Expected::new(secret) {
+                Expected::Plain { padded, len } => equal(&padded, len, sent.as_bytes()),
+                Expected::Bcrypt(_) => secret == sent,
+            };
+            prop_assert!(matches(&one, &one));
+            prop_assert_eq!(matches(&one, &other), one == other);
+            let prefix: String = one.chars().take(cut).collect();
+            prop_assert_eq!(matches(&one, &prefix), one == prefix);
+            prop_assert_eq!(matches(&prefix, &one), one == prefix);
+            // What fills the secret up is no part of it.
+            let longer = format!("{one}\0");
+            prop_assert!(!matches(&one, &longer));
+        }
+    }
+}
