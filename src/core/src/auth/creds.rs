@@ -164,7 +164,9 @@ mod tests {
         let crlf = unix.replace('\n', "\r\n");
         let noisy = format!("\u{feff}# a note\nkey: value\n{unix}\ntrailing --- text\n");
         let terse = format!("---a---\n{JWT}\n---b---\n---c---\n  {seed}  \n---");
-        for text in [&unix, &crlf, &noisy] {
+        // A word on its own before an opening line is no value.
+        let words = unix.replace("-----BEGIN", "word\n-----BEGIN");
+        for text in [&unix, &crlf, &noisy, &words] {
             let creds = Creds::parse(text).unwrap();
             assert_eq!(creds.jwt, JWT);
             assert_eq!(creds.seed.reveal(), seed);
