@@ -5,8 +5,14 @@
 
 pub mod account;
 pub mod auth;
+pub mod backoff;
 pub mod config;
+mod interest;
+pub mod link;
 pub mod message;
+pub mod random;
+mod slab;
 pub mod subject;
 pub mod time;
+mod trie;
 pub mod wire;
