@@ -1,1 +1,3 @@
+//! The program: arguments, configuration, roles, exit code. Nothing else.
+
 fn main() {}
