@@ -1,3 +1,14 @@
 //! The configuration: nats-server's language, its options, and our typed model of them.
+//!
+//! [`load`] is stages 1 to 3 of a start (what `-t` runs), [`check`] is the one after.
 
+mod digest;
+mod lex;
 pub mod model;
+pub mod parse;
+#[cfg(test)]
+mod testing;
+mod units;
+pub mod value;
+
+pub use parse::Loader;
