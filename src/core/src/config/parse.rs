@@ -562,3 +562,378 @@ fn clean(path: &str) -> String {
         (false, false) => joined,
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::config::testing::Files;
+    use proptest::prelude::*;
+
+    fn one(text: &str) -> Value {
+        let map = parse_text(text, "c.conf", &Files::default()).unwrap();
+        map.iter().last().unwrap().node.value.clone()
+    }
+
+    fn string(text: &str) -> Value {
+        Value::String(text.into())
+    }
+
+    /// 2, 3, 4, 5, 7.
+    #[test]
+    fn scalars() {
+        for (text, wanted) in [
+            ("a: a#b", string("a#b")),
+            ("a: a//b", string("a//b")),
+            ("a: http://x:1/y", string("http://x:1/y")),
+            ("a: x # c", string("x")),
+            ("a: #x\n", string("#x")),
+            ("a: 'a\\n'", string("a\\n")),
+            ("a: \"a\\n\"", string("a\n")),
+            ("a: \"\\x41\"", string("A")),
+            ("a: a\\x41", string("aA")),
+            ("a: tr\\x75e", string("true")),
+            ("a: (\nb)\n)\n", string("\nb)\n")),
+            ("a: (x\n)", string("x\n")),
+            ("a:", string("")),
+            ("a: 1k", Value::Int(1000)),
+            ("a: 1kb", Value::Int(1024)),
+            ("a: 1ki", Value::Int(1024)),
+            ("a: 1KiB", Value::Int(1024)),
+            ("a: 1g", Value::Int(1_000_000_000)),
+            ("a: 1gib", Value::Int(1 << 30)),
+            ("a: -1", Value::Int(-1)),
+            ("a: -1k", Value::Int(-1000)),
+            ("a: 007", Value::Int(7)),
+            ("a: -9223372036854775808", Value::Int(i64::MIN)),
+            ("a: 1.5", Value::Float(1.5)),
+            ("a: 1b", string("1b")),
+            ("a: 1kx", string("1kx")),
+            ("a: 1k5", string("1k5")),
+            ("a: 1e3", string("1e3")),
+            ("a: 1h30m", string("1h30m")),
+            ("a: 50%", string("50%")),
+            ("a: 127.0.0.1:4222", string("127.0.0.1:4222")),
+            ("a: on", Value::Bool(true)),
+            ("a: OFF", Value::Bool(false)),
+            ("a: Yes", Value::Bool(true)),
+            ("a: no", Value::Bool(false)),
+            ("a: FALSE", Value::Bool(false)),
+            ("a: \"true\"", string("true")),
+            ("a: true'", string("true")),
+            (
+                "a: 2020-01-01T00:00:00Z",
+                Value::Time("2020-01-01T00:00:00Z".into()),
+            ),
+            ("a: $2a$11$abc", string("$2a$11$abc")),
+            ("x: 5; a: { b: { c: $x } }\na: $x", Value::Int(5)),
+            ("a: 1\na: 2", Value::Int(2)),
+        ] {
+            assert_eq!(one(text), wanted, "{text:?}");
+        }
+        assert!(matches!(one("a: [5]"), Value::Array(list) if list[0].value == Value::Int(5)));
+        assert!(matches!(one("a: [1k]"), Value::Array(list) if list[0].value == Value::Int(1000)));
+    }
+
+    /// 3, 5, 9, 10 and the texts of config.md 1, as 2.15.1 prints them.
+    #[test]
+    fn messages() {
+        const TOP: &str =
+            "Expected a top-level value to end with a new line, comment or EOF, but got";
+        const ARRAY: &str =
+            "Expected an array value terminator \",\" or an array terminator \"]\", but got";
+        const MAP: &str =
+            "Expected a map value terminator \",\" or a map terminator \"}\", but got";
+        let plain = [
+            ("port", "config is invalid (c.conf:1:4)"),
+            ("port\n", "config is invalid (c.conf:2:1)"),
+            ("  a", "config is invalid (c.conf:1:3)"),
+            (";", "config is invalid (c.conf:1:1)"),
+            ("a: 1,,", "config is invalid (c.conf:1:6)"),
+            ("{]}", "config is invalid (c.conf:1:3)"),
+            ("include", "config is invalid (c.conf:1:7)"),
+            (
+                "a: 99999999999999999999",
+                "integer '99999999999999999999' is out of the range",
+            ),
+            ("a: 8eb", "integer '8eb' is out of the range"),
+            (
+                "a: $2b$x",
+                "variable reference for '2b$x' on line 1 can not be found",
+            ),
+            (
+                "\n\na: $X ;",
+                "variable reference for 'X' on line 3 can not be found",
+            ),
+            (
+                "debug: $q; q: 5",
+                "variable reference for 'q' on line 1 can not be found",
+            ),
+            (
+                "include x",
+                "error parsing include file 'x', open x: no such file or directory",
+            ),
+            (
+                "include ./x",
+                "error parsing include file './x', open x: no such file or directory",
+            ),
+        ];
+        for (text, wanted) in plain {
+            let e = parse_text(text, "c.conf", &Files::default()).unwrap_err();
+            assert_eq!(e, wanted, "{text:?}");
+        }
+        for (text, line, wanted) in [
+            ("port:\n", 2, "Expected value but found new line".to_string()),
+            ("a: \"abc", 1, "Unexpected EOF.".into()),
+            ("a: \"abc\n", 2, "Unexpected EOF.".into()),
+            ("\0", 1, "Unexpected EOF.".into()),
+            ("a: [1,", 1, format!("{ARRAY} '\0' instead.")),
+            ("a: [1 ; 2]", 1, format!("{ARRAY} ';' instead.")),
+            ("a: [1 2]", 1, format!("{ARRAY} '2' instead.")),
+            ("a: [,1]", 1, "Unexpected array value terminator ','.".into()),
+            ("a: [1\n#c\n,2]", 3, "Unexpected array value terminator ','.".into()),
+            ("a: {", 1, "Unexpected EOF processing map.".into()),
+            ("a: { a", 1, "Unexpected EOF processing map key.".into()),
+            ("a: { \"a", 1, "Unexpected EOF processing double quoted map key.".into()),
+            ("a: {b:", 1, format!("{MAP} '\0' instead.")),
+            ("a: {b: 1 c:2}", 1, format!("{MAP} 'c' instead.")),
+            ("a: {:b}", 1, "Unexpected key separator ':'.".into()),
+            ("a: {]}", 1, "Unexpected array end ']' processing map.".into()),
+            ("a {b: ,}", 1, "Unexpected map value terminator \",\".".into()),
+            (": 1", 1, "Unexpected key separator ':'".into()),
+            ("a: 1.5h", 1, format!("{TOP} 'h' instead.")),
+            ("a: -5s", 1, format!("{TOP} 's' instead.")),
+            ("a: ab'c", 1, format!("{TOP} 'c' instead.")),
+            ("a: x ]", 1, format!("{TOP} ']' instead.")),
+            ("a: .5", 1, "Floats must start with a digit".into()),
+            ("a: -.5", 1, "Floats must start with a digit, not '.'.".into()),
+            ("a: 1.x", 1, "Floats must have a digit after the '.', but got 'x' instead.".into()),
+            ("a: -abc", 1, "Expected a digit but got 'a'.".into()),
+            ("a: 1-2", 1, "All ISO8601 dates must be in full Zulu form.".into()),
+            ("a: 2020-01-01\n", 2, "Expected 'T' in ISO8601 datetime, but found '\\n' instead.".into()),
+            ("a: 2020-x", 1, "Expected digit in ISO8601 datetime, but found 'x' instead.".into()),
+            ("a: \"\\q\"", 1, "Invalid escape character 'q'. Only the following escape characters are allowed: \\xXX, \\t, \\n, \\r, \\\", \\\\.".into()),
+            ("a: \"\\xzz\"", 1, "Expected two hexadecimal digits after '\\x', but got 'zz'".into()),
+            ("a: \"\\x4\n", 2, "Expected two hexadecimal digits after '\\x', but hit end of line".into()),
+            ("a: (abc)\n", 2, "Unexpected EOF processing block.".into()),
+            ("include 1", 1, "Expected include value but found start of a number".into()),
+            ("include\nx", 2, "Expected include value but found new line".into()),
+            ("include \"x", 1, "Unexpected EOF in double quoted include".into()),
+        ] {
+            let e = parse_text(text, "c.conf", &Files::default()).unwrap_err();
+            assert_eq!(e, format!("Parse error on line {line}: '{wanted}'"), "{text:?}");
+        }
+    }
+
+    /// 8, 10: scope, then the environment, whose text is typed.
+    #[test]
+    fn environment() {
+        let loader = Files {
+            env: &[
+                ("N", "10k"),
+                ("M", "{a:1}"),
+                ("S", "\"a b\""),
+                ("E", ""),
+                ("H", "$2a$x"),
+                ("L", "$L"),
+                ("P", "$Q"),
+                ("Q", "$P"),
+            ],
+            ..Files::default()
+        };
+        let get = |text: &str| {
+            parse_text(text, "f", &loader).map(|m| m.get("a").unwrap().node.value.clone())
+        };
+        assert_eq!(get("a: $N"), Ok(Value::Int(10_000)));
+        assert_eq!(get("N: 1; a: $N"), Ok(Value::Int(1)));
+        assert!(matches!(get("a: $M"), Ok(Value::Map(_))));
+        assert_eq!(get("a: $S"), Ok(string("a b")));
+        assert_eq!(get("a: $E"), Ok(string("")));
+        assert_eq!(get("a: $H"), Ok(string("$2a$x")));
+        let wrap =
+            |name: &str| format!("variable reference for '{name}' on line 1 could not be parsed: ");
+        assert_eq!(
+            get("a: $L"),
+            Err(format!(
+                "{}{}variable reference cycle for 'L'",
+                wrap("L"),
+                wrap("L")
+            ))
+        );
+        assert_eq!(
+            get("a: $P"),
+            Err(format!(
+                "{}{}{}variable reference cycle for 'P'",
+                wrap("P"),
+                wrap("Q"),
+                wrap("P")
+            ))
+        );
+    }
+
+    /// 18.
+    #[test]
+    fn includes() {
+        let loader = Files {
+            files: &[
+                ("d/main", "include 'sub/a'\nm { INCLUDE \"./b\" }\nuse: $v"),
+                ("d/sub/a", "v: 1\ninclude ../b"),
+                ("d/b", "w: 2"),
+                ("self", "include self"),
+            ],
+            ..Files::default()
+        };
+        let map = parse_file("d/main", &loader).unwrap();
+        assert_eq!(map.get("w").unwrap().node.position.to_string(), "d/b:1:0");
+        assert_eq!(map.get("use").unwrap().node.value, Value::Int(1));
+        let e = parse_file("self", &loader).unwrap_err();
+        assert_eq!(e, "error parsing include file 'self', include cycle");
+    }
+
+    /// 14.
+    #[test]
+    fn positions() {
+        let map = parse_text("a: 1\n b: 2\n  \"c\": 3; d: 4", "f", &Files::default()).unwrap();
+        let places: Vec<_> = map.iter().map(|e| e.node.position.to_string()).collect();
+        assert_eq!(places, ["f:1:0", "f:2:2", "f:3:4", "f:3:11"]);
+    }
+
+    #[test]
+    fn hostile_files_are_bounded() {
+        for open in ["{", "a:{", "a:["] {
+            let text = open.repeat(100_000);
+            assert!(parse_text(&text, "f", &Files::default()).is_err());
+        }
+        let mut text = "a0: [x,x,x,x,x,x,x,x,x,x]\n".to_string();
+        for i in 0..30 {
+            text.push_str(&format!("a{}: [$a{i},$a{i},$a{i},$a{i}]\n", i + 1));
+        }
+        let e = parse_text(&text, "f", &Files::default()).unwrap_err();
+        assert_eq!(e, "the configuration is too large");
+        let mut text = "a0: {x:1}\n".to_string();
+        for i in 0..100 {
+            text.push_str(&format!("a{}: {{x:$a{i}}}\n", i + 1));
+        }
+        assert!(parse_text(&text, "f", &Files::default()).is_err());
+    }
+
+    fn tree() -> impl Strategy<Value = Value> {
+        let leaf = prop_oneof![
+            any::<i64>().prop_map(Value::Int),
+            any::<bool>().prop_map(Value::Bool),
+            "[ -~\n\té]{0,8}".prop_map(Value::String),
+            (-1000i32..1000).prop_map(|n| Value::Float(f64::from(n) + 0.5)),
+        ];
+        leaf.prop_recursive(4, 40, 5, |inner| {
+            prop_oneof![
+                prop::collection::vec(inner.clone(), 0..5)
+                    .prop_map(|list| Value::Array(list.into_iter().map(node).collect())),
+                prop::collection::btree_map("[a-z]{1,6}", inner, 0..5).prop_map(|entries| {
+                    let mut map = Map::default();
+                    for (key, value) in entries {
+                        map.set(Entry {
+                            key,
+                            node: node(value),
+                            used: false,
+                        });
+                    }
+                    Value::Map(map)
+                }),
+            ]
+        })
+    }
+
+    fn node(value: Value) -> Node {
+        let position = Position {
+            file: "".into(),
+            line: 0,
+            column: 0,
+        };
+        Node { position, value }
+    }
+
+    /// Style 0 is JSON, 1 the usual form, 2 the tersest.
+    fn print(value: &Value, style: usize, out: &mut String) {
+        let separator = [",", "\n", ","][style];
+        match value {
+            Value::String(text) => {
+                out.push('"');
+                for c in text.chars() {
+                    match c {
+                        '"' | '\\' => out.extend(['\\', c]),
+                        '\n' if style == 0 => out.push_str("\\n"),
+                        c => out.push(c),
+                    }
+                }
+                out.push('"');
+            }
+            Value::Array(list) => {
+                out.push('[');
+                for node in list {
+                    print(&node.value, style, out);
+                    out.push_str(separator);
+                }
+                out.push(']');
+            }
+            Value::Map(map) => {
+                out.push('{');
+                for entry in map.iter() {
+                    out.push_str(&match style {
+                        0 => format!("\"{}\": ", entry.key),
+                        1 => format!("  {} = ", entry.key),
+                        _ => format!("{} ", entry.key),
+                    });
+                    print(&entry.node.value, style, out);
+                    out.push_str(separator);
+                }
+                out.push('}');
+            }
+            Value::Int(n) => out.push_str(&n.to_string()),
+            Value::Float(n) => out.push_str(&n.to_string()),
+            Value::Bool(b) => out.push_str(&b.to_string()),
+            Value::Time(t) => out.push_str(t),
+        }
+    }
+
+    /// Everything but places.
+    fn bare(value: &Value) -> Value {
+        match value {
+            Value::Array(list) => Value::Array(list.iter().map(|n| node(bare(&n.value))).collect()),
+            Value::Map(map) => {
+                let mut out = Map::default();
+                for entry in map.iter() {
+                    let node = node(bare(&entry.node.value));
+                    out.set(Entry {
+                        key: entry.key.clone(),
+                        node,
+                        used: false,
+                    });
+                }
+                Value::Map(out)
+            }
+            other => other.clone(),
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn arbitrary_text_ends(text in any::<String>()) {
+            let _ = parse_text(&text, "f", &Files::default());
+        }
+
+        #[test]
+        fn likely_text_ends(text in "[a$:={}\\[\\](),;#/'\"\\\\.0-9kx \n\0-]{0,80}") {
+            let _ = parse_text(&text, "f", &Files::default());
+        }
+
+        #[test]
+        fn printed_trees_parse_back(value in tree(), style in 0usize..3) {
+            let mut text = "k: ".to_string();
+            print(&value, style, &mut text);
+            let map = parse_text(&text, "f", &Files::default());
+            prop_assert!(map.is_ok(), "{text} {map:?}");
+            let map = map.unwrap();
+            prop_assert_eq!(bare(&map.get("k").unwrap().node.value), value);
+        }
+    }
+}
