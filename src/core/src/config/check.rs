@@ -152,3 +152,75 @@ fn no_auth_user(config: &Config) -> Result<(), String> {
         "no_auth_user: {shown} not present as user or nkey in authorization block or account configuration"
     ))
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::config::load;
+    use crate::config::testing::Files;
+
+    /// What a start says to a text that `-t` accepts.
+    fn start(text: &str) -> Result<(), String> {
+        let files = Files {
+            files: &[("c", text)],
+            env: &[],
+        };
+        let config = load("c", &files).unwrap().config;
+        check(&config).map_err(|e| e.to_string())
+    }
+
+    /// 17, 21, 22, 37, 39.
+    #[test]
+    fn texts() {
+        for (text, wanted) in [
+            (
+                "lame_duck_duration: \"30s\"; lame_duck_grace_period: \"30s\"",
+                "lame duck grace period (30s) should be strictly lower than lame duck duration (30s)",
+            ),
+            (
+                "max_pending: 1000; max_payload: 2000",
+                "max_payload (2000) cannot be higher than max_pending (1000)",
+            ),
+            (
+                "no_auth_user: x",
+                "no_auth_user: \"x\" present, but users/nkeys are not defined",
+            ),
+            (
+                "no_auth_user: x; accounts {A {users: [{user: y}]}}",
+                "no_auth_user: \"x\" not present as user or nkey in authorization block or account configuration",
+            ),
+            (
+                "leafnodes {remotes: [{url: \"nats://h\", account: B}]}; accounts [A]",
+                "cannot find local account \"B\" specified in leafnode remote",
+            ),
+            (
+                "leafnodes {remotes: [{url: \"nats://h:1\"}\n{url: \"nats://h:1\"}]}",
+                "duplicate remote urls=[\"nats://h:1\"], account=\"$G\"",
+            ),
+            (
+                "leafnodes {remotes: [{url: \"nats://u:pw@h:1\", creds: f}\n{url: \"nats://u:pw@h:1\", creds: f}]}",
+                "duplicate remote urls=[\"nats://u:xxxxx@h:1\"], account=\"$G\", credentials=\"f\"",
+            ),
+        ] {
+            assert_eq!(start(text), Err(wanted.to_string()), "{text}");
+        }
+        for text in [
+            "",
+            "no_auth_user: y; accounts {A {users: [{user: y}]}}",
+            "leafnodes {remotes: [{urls: [\"nats://a\", \"nats://b\"]}\n{urls: [\"nats://b\", \"nats://a\"]}]}",
+            "leafnodes {remotes: [{url: \"nats://a\"}\n{url: \"nats://a\", account: A}]}; accounts [A]",
+        ] {
+            assert_eq!(start(text), Ok(()), "{text}");
+        }
+    }
+
+    /// 22.
+    #[test]
+    fn large_payloads_are_worth_a_word() {
+        let mut config = Config::default();
+        assert_eq!(payload_warning(&config), None);
+        config.limits.max_payload = LARGE_PAYLOAD + 1;
+        assert!(payload_warning(&config).is_some());
+    }
+}
