@@ -32,6 +32,11 @@ pub struct Config {
     pub lame_duck_duration: Duration,
     /// `lame_duck_grace_period`. Default 10 seconds, below the duration.
     pub lame_duck_grace_period: Duration,
+    /// `connect_error_reports`: failures to connect to a remote for the first time that are logged
+    /// are the first and every nth. Default 3600.
+    pub connect_error_reports: u32,
+    /// `reconnect_error_reports`: the same for a link that was up before. Default 1.
+    pub reconnect_error_reports: u32,
     /// `no_header_support`.
     pub no_header_support: bool,
     /// The file it was read from, for the log; `None` without a file.
@@ -328,6 +333,8 @@ impl Default for Config {
             pid_file: None,
             lame_duck_duration: Duration::from_secs(120),
             lame_duck_grace_period: Duration::from_secs(10),
+            connect_error_reports: 3600,
+            reconnect_error_reports: 1,
             no_header_support: false,
             source: None,
             digest: None,

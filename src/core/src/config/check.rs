@@ -1,0 +1,226 @@
+//! What only makes sense across options: the validation at the start, which `-t` does not run
+//! (config.md 13). One error, without a place.
+
+use super::model::{Config, GLOBAL_ACCOUNT, Remote, Url, UserIdentity};
+use super::units::{quote, show_duration};
+use crate::subject::is_valid_pattern;
+
+/// Why a configuration whose options are all in order still cannot be started with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CheckError(String);
+
+impl std::fmt::Display for CheckError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for CheckError {}
+
+/// Above this a `max_payload` is worth a warning: [`payload_warning`].
+const LARGE_PAYLOAD: usize = 8 << 20;
+
+/// Checks in the order of nats-server.
+pub fn check(config: &Config) -> Result<(), CheckError> {
+    lame_duck(config)
+        .and_then(|()| payload(config))
+        .and_then(|()| remotes(config))
+        .and_then(|()| no_auth_user(config))
+        .map_err(CheckError)
+}
+
+/// What to log about a `max_payload` that is allowed but large.
+pub fn payload_warning(config: &Config) -> Option<&'static str> {
+    (config.limits.max_payload > LARGE_PAYLOAD).then_some(
+        "Maximum payloads over 8.00 MB are generally discouraged and could lead to poor performance",
+    )
+}
+
+fn lame_duck(config: &Config) -> Result<(), String> {
+    let (grace, duration) = (config.lame_duck_grace_period, config.lame_duck_duration);
+    if grace < duration {
+        return Ok(());
+    }
+    Err(format!(
+        "lame duck grace period ({}) should be strictly lower than lame duck duration ({})",
+        show_duration(grace),
+        show_duration(duration)
+    ))
+}
+
+fn payload(config: &Config) -> Result<(), String> {
+    let (payload, pending) = (config.limits.max_payload, config.limits.max_pending);
+    if payload <= pending {
+        return Ok(());
+    }
+    Err(format!(
+        "max_payload ({payload}) cannot be higher than max_pending ({pending})"
+    ))
+}
+
+fn remotes(config: &Config) -> Result<(), String> {
+    for (i, remote) in config.remotes.iter().enumerate() {
+        for (name, subjects) in [
+            ("deny_imports", &remote.deny_imports),
+            ("deny_exports", &remote.deny_exports),
+        ] {
+            let bad = subjects.iter().find(|s| !is_valid_pattern(s.as_bytes()));
+            if let Some(subject) = bad {
+                return Err(format!(
+                    "invalid {name} for remote {}: subject {} is not a valid subject",
+                    shown(remote),
+                    quote(subject)
+                ));
+            }
+        }
+        let earlier = config.remotes.iter().take(i);
+        if earlier.into_iter().any(|other| same(other, remote)) {
+            return Err(format!("duplicate remote {}", shown(remote)));
+        }
+    }
+    for remote in &config.remotes {
+        let name = &remote.account;
+        let known = name == GLOBAL_ACCOUNT || config.accounts.iter().any(|a| a.name == *name);
+        if !known {
+            return Err(format!(
+                "cannot find local account {} specified in leafnode remote",
+                quote(name)
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// The identity of a remote: its urls in order, its account, its proof.
+fn same(one: &Remote, other: &Remote) -> bool {
+    one.urls == other.urls
+        && one.account == other.account
+        && one.credentials == other.credentials
+        && one.nkey == other.nkey
+}
+
+/// A remote's identity without its secrets.
+fn shown(remote: &Remote) -> String {
+    let urls: Vec<_> = remote
+        .urls
+        .iter()
+        .map(|url| quote(&shown_url(url)))
+        .collect();
+    let mut out = format!(
+        "urls=[{}], account={}",
+        urls.join(" "),
+        quote(&remote.account)
+    );
+    if let Some(path) = &remote.credentials {
+        out.push_str(&format!(", credentials={}", quote(path)));
+    }
+    if remote.nkey.is_some() {
+        out.push_str(", nkey=\"[REDACTED]\"");
+    }
+    out
+}
+
+/// Without a password the user is a token, a secret too.
+fn shown_url(url: &Url) -> String {
+    match (&url.user, &url.password) {
+        (Some(user), Some(_)) => format!("nats://{user}:xxxxx@{url}"),
+        (Some(_), None) => format!("nats://xxxxx@{url}"),
+        _ => format!("nats://{url}"),
+    }
+}
+
+fn no_auth_user(config: &Config) -> Result<(), String> {
+    let Some(wanted) = &config.auth.no_auth_user else {
+        return Ok(());
+    };
+    let in_accounts = config.accounts.iter().flat_map(|account| &account.users);
+    let mut users = config.auth.users.iter().chain(in_accounts).peekable();
+    let shown = quote(wanted);
+    if users.peek().is_none() {
+        return Err(format!(
+            "no_auth_user: {shown} present, but users/nkeys are not defined"
+        ));
+    }
+    let known = users.any(|user| match &user.identity {
+        UserIdentity::Password { user, .. } => user == wanted,
+        UserIdentity::Nkey(key) => key == wanted,
+    });
+    if known {
+        return Ok(());
+    }
+    Err(format!(
+        "no_auth_user: {shown} not present as user or nkey in authorization block or account configuration"
+    ))
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::config::load;
+    use crate::config::testing::Files;
+
+    /// What a start says to a text that `-t` accepts.
+    fn start(text: &str) -> Result<(), String> {
+        let files = Files {
+            files: &[("c", text)],
+            env: &[],
+        };
+        let config = load("c", &files).unwrap().config;
+        check(&config).map_err(|e| e.to_string())
+    }
+
+    /// 17, 21, 22, 37, 39.
+    #[test]
+    fn texts() {
+        for (text, wanted) in [
+            (
+                "lame_duck_duration: \"30s\"; lame_duck_grace_period: \"30s\"",
+                "lame duck grace period (30s) should be strictly lower than lame duck duration (30s)",
+            ),
+            (
+                "max_pending: 1000; max_payload: 2000",
+                "max_payload (2000) cannot be higher than max_pending (1000)",
+            ),
+            (
+                "no_auth_user: x",
+                "no_auth_user: \"x\" present, but users/nkeys are not defined",
+            ),
+            (
+                "no_auth_user: x; accounts {A {users: [{user: y}]}}",
+                "no_auth_user: \"x\" not present as user or nkey in authorization block or account configuration",
+            ),
+            (
+                "leafnodes {remotes: [{url: \"nats://h\", account: B}]}; accounts [A]",
+                "cannot find local account \"B\" specified in leafnode remote",
+            ),
+            (
+                "leafnodes {remotes: [{url: \"nats://h:1\"}\n{url: \"nats://h:1\"}]}",
+                "duplicate remote urls=[\"nats://h:1\"], account=\"$G\"",
+            ),
+            (
+                "leafnodes {remotes: [{url: \"nats://u:pw@h:1\", creds: f}\n{url: \"nats://u:pw@h:1\", creds: f}]}",
+                "duplicate remote urls=[\"nats://u:xxxxx@h:1\"], account=\"$G\", credentials=\"f\"",
+            ),
+        ] {
+            assert_eq!(start(text), Err(wanted.to_string()), "{text}");
+        }
+        for text in [
+            "",
+            "no_auth_user: y; accounts {A {users: [{user: y}]}}",
+            "leafnodes {remotes: [{urls: [\"nats://a\", \"nats://b\"]}\n{urls: [\"nats://b\", \"nats://a\"]}]}",
+            "leafnodes {remotes: [{url: \"nats://a\"}\n{url: \"nats://a\", account: A}]}; accounts [A]",
+        ] {
+            assert_eq!(start(text), Ok(()), "{text}");
+        }
+    }
+
+    /// 22.
+    #[test]
+    fn large_payloads_are_worth_a_word() {
+        let mut config = Config::default();
+        assert_eq!(payload_warning(&config), None);
+        config.limits.max_payload = LARGE_PAYLOAD + 1;
+        assert!(payload_warning(&config).is_some());
+    }
+}
