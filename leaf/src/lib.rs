@@ -1,1 +1,11 @@
-//! x
+//! The gateway's role: serve local clients, solicit hubs, relay between them, all on one thread.
+
+mod identity;
+mod node;
+mod peer;
+mod run;
+
+pub use identity::{Signature, Signer};
+pub use node::{Node, NodeEvent, UplinkStatus};
+pub use peer::Peer;
+pub use run::{Leaf, Ready, RunError};

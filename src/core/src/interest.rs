@@ -23,7 +23,7 @@ pub(crate) struct EntryId(pub(crate) u32);
 pub(crate) struct SubId(pub(crate) u32);
 
 /// The name of a queue group within the account; [`GroupId::PLAIN`] for none.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct GroupId(pub(crate) u32);
 
 impl GroupId {
@@ -282,6 +282,7 @@ impl Interest {
     }
 
     /// Subscriptions and leaf keys.
+    #[cfg(test)]
     pub(crate) fn len(&self) -> usize {
         self.subs.len()
     }

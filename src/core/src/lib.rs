@@ -11,6 +11,7 @@ mod interest;
 pub mod link;
 pub mod message;
 pub mod random;
+pub mod shard;
 mod slab;
 pub mod subject;
 pub mod time;

@@ -1,3 +1,311 @@
-//! One peer: its output queue, its keep-alive, and what it is (a client, a leaf link).
+//! One peer as the core sees it: what it is (a [`Neighbour`]), what waits to be written to it, and
+//! how it is kept alive.
 
+pub mod client;
+pub mod leaf;
+mod liveness;
 pub mod queue;
+pub mod uplink;
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::auth::users::{SlowCheck, Users};
+use crate::config::model::Limits;
+use crate::interest::Reach;
+use crate::message::Message;
+use crate::random::{Entropy, Random};
+use crate::shard::Event;
+use crate::time::Instant;
+use crate::wire::error::ProtoError;
+use crate::wire::parse::Parsed;
+use crate::wire::{Op, write};
+use queue::{OutQueue, Pool};
+
+/// Names a link of a shard. Never used again for another link.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct LinkId {
+    pub(crate) place: u32,
+    pub(crate) turn: u32,
+}
+
+/// What every link of a server shares: who we are and what is allowed.
+#[derive(Debug)]
+pub struct Env {
+    /// Who we are.
+    pub server: Server,
+    /// What a connection may do.
+    pub limits: Limits,
+    /// Who may connect.
+    pub users: Users,
+}
+
+/// How this server names itself to peers.
+#[derive(Clone, Debug)]
+pub struct Server {
+    /// Public server nkey, `N...`.
+    pub id: String,
+    /// `server_name`, or the id.
+    pub name: String,
+    /// The version of the protocol family it behaves like; clients gate features on it.
+    pub version: &'static str,
+    /// The toolchain, where nats-server names its Go release. Informational.
+    pub toolchain: &'static str,
+    /// What clients are told as host.
+    pub host: String,
+    /// What clients are told as port.
+    pub port: u16,
+    /// False with `no_header_support`.
+    pub headers: bool,
+}
+
+/// How a link stands to the rest of the account.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Standing {
+    /// A client, or another server.
+    pub reach: Reach,
+    /// Which of us is nearer to the stem.
+    pub role: Role,
+    /// Hash of the cluster name the peer announced; 0 for none.
+    pub cluster: u64,
+    /// Interest of other leafs is not shown on this link.
+    pub isolated: bool,
+    /// Whether its own publishes come back to its own subscriptions.
+    pub echo: bool,
+}
+
+/// Who is the hub on a link between servers; decides which interest travels (leaf protocol,
+/// interest propagation).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// A client: all of its interest travels.
+    Client,
+    /// The peer is our hub.
+    Upstream,
+    /// We are the peer's hub.
+    Downstream,
+}
+
+/// What is at the other end of a link, and so how operations are understood and how interest and
+/// messages are worded for it.
+///
+/// A neighbour translates: an operation into an [`Action`] for the shard, a delivery into bytes. It
+/// changes its own state in place rather than consuming itself, because a message that comes back
+/// to its publisher needs the publisher where it is.
+pub trait Neighbour: Sized {
+    /// The link has just been opened.
+    fn handle_open(&mut self, cx: &mut Cx<'_>) -> Result<Action<'static>, ProtoError>;
+    /// The next operation in `buf`.
+    fn parse<'a>(&self, buf: &'a [u8], env: &Env) -> Result<Parsed<'a>, ProtoError>;
+    /// One operation of the peer.
+    fn handle<'a>(&mut self, op: Op<'a>, cx: &mut Cx<'_>) -> Result<Action<'a>, ProtoError>;
+    /// [`Neighbour::poll_timeout`] has come.
+    fn handle_timeout(&mut self, cx: &mut Cx<'_>) -> Result<(), ProtoError>;
+    /// When it wants [`Neighbour::handle_timeout`]. Always some time ahead: no state without a
+    /// deadline.
+    fn poll_timeout(&self) -> Instant;
+    /// The answer to [`Action::Verify`] or [`Event::Sign`].
+    fn handle_proof(
+        &mut self,
+        proof: Proof,
+        cx: &mut Cx<'_>,
+    ) -> Result<Action<'static>, ProtoError>;
+    /// How it stands.
+    fn standing(&self) -> Standing;
+    /// Whether a message on `subject` may go to it at all (in a queue group's name).
+    fn may_hear(&self, subject: &[u8], queue: Option<&[u8]>) -> bool;
+    /// Words a message for it. Answers whether it was taken.
+    fn deliver(&mut self, message: &Message<'_>, to: Target<'_>, outlet: &mut Outlet<'_>) -> bool;
+    /// Words what changed of our interest for it.
+    fn offer(&mut self, offer: &Offer<'_>, outlet: &mut Outlet<'_>);
+    /// We are about to stop serving: tell it, if it can understand.
+    fn announce_lame_duck(&mut self, cx: &mut Cx<'_>);
+    /// The link ends, in these words; for the log and for whoever dials again.
+    fn note_end(&mut self, cause: &str);
+}
+
+/// What the shard does for a neighbour's operation.
+#[derive(Debug)]
+pub enum Action<'a> {
+    /// Nothing.
+    Done,
+    /// Route it.
+    Publish {
+        /// The message.
+        message: Message<'a>,
+        /// Its sender wants to hear if nobody listens.
+        wants_no_responders: bool,
+    },
+    /// A client's subscription.
+    Subscribe {
+        /// A valid pattern.
+        subject: &'a [u8],
+        /// The queue group.
+        queue: Option<&'a [u8]>,
+        /// The client's name for it.
+        sid: &'a [u8],
+        /// Each delivery asks [`Neighbour::may_hear`].
+        filtered: bool,
+    },
+    /// Ends a client's subscription, now or after `max` deliveries.
+    Unsubscribe {
+        /// The client's name for it.
+        sid: &'a [u8],
+        /// `None` is now.
+        max: Option<u64>,
+    },
+    /// A leaf's interest.
+    Interest {
+        /// A valid pattern.
+        subject: &'a [u8],
+        /// The queue group and its weight.
+        queue: Option<(&'a [u8], u32)>,
+    },
+    /// A leaf's interest ends.
+    InterestGone {
+        /// The pattern.
+        subject: &'a [u8],
+        /// The queue group.
+        queue: Option<&'a [u8]>,
+    },
+    /// The peer is somebody now: bind it to the account, without what it had before.
+    Join {
+        /// The account's name.
+        account: Arc<str>,
+    },
+    /// A leaf link understands interest from now on: bind it, send all of ours.
+    Attach {
+        /// The account's name.
+        account: Arc<str>,
+        /// Subjects it wants without ever saying so.
+        unsaid: &'static [&'static [u8]],
+    },
+    /// What the peer may be told changed: compare all of our interest again.
+    Reoffer,
+    /// Stop reading from it until its password is checked.
+    Verify(SlowCheck),
+}
+
+/// What a slow computation outside of the core came to.
+#[derive(Debug)]
+pub enum Proof {
+    /// Of [`Action::Verify`].
+    Verified(Result<crate::auth::users::Verdict, crate::auth::users::AuthError>),
+    /// Of [`Event::Sign`].
+    Signed(Result<leaf::Signed, Cow<'static, str>>),
+}
+
+/// Whom a copy of a message is for.
+#[derive(Clone, Copy, Debug)]
+pub enum Target<'a> {
+    /// One subscription of a client.
+    Subscription(&'a [u8]),
+    /// A link as a whole, with the queue groups it was chosen for.
+    Link(&'a [&'a [u8]]),
+}
+
+/// All that a leaf link may have to be told about one subject.
+#[derive(Debug)]
+pub struct Offer<'a> {
+    /// Names the subject within the account while anybody has been told of it.
+    pub(crate) entry: crate::interest::EntryId,
+    /// The pattern.
+    pub subject: &'a [u8],
+    /// Somebody wants it outside of any queue group.
+    pub plain: bool,
+    /// Queue groups that want it, with the number of their members.
+    pub groups: &'a [(&'a [u8], u32)],
+}
+
+/// Payloads from this size on are referenced, not copied, when more than one peer gets them. A
+/// gathered piece costs about as much as copying one to four KiB.
+const SHARE_FROM: usize = 4 << 10;
+
+/// Where a delivery is written.
+pub struct Outlet<'a> {
+    pub(crate) now: Instant,
+    pub(crate) queue: &'a mut OutQueue,
+    pub(crate) pool: &'a mut Pool,
+    pub(crate) body: &'a Body,
+}
+
+/// The body of a message on its way to one or several peers.
+#[derive(Debug, Default)]
+pub(crate) struct Body {
+    shared: Option<Bytes>,
+}
+
+impl Body {
+    /// For a message that goes to `targets` peers.
+    pub(crate) fn of(message: &Message<'_>, targets: usize) -> Body {
+        let share = targets > 1 && message.body.len() >= SHARE_FROM;
+        Body {
+            shared: share.then(|| Bytes::copy_from_slice(message.body)),
+        }
+    }
+}
+
+impl Outlet<'_> {
+    /// Where to append.
+    #[inline]
+    pub fn buffer(&mut self) -> &mut Vec<u8> {
+        self.queue.buffer(self.pool)
+    }
+
+    /// Appends `body`, the last `body.len()` bytes of the message's body, and the line end.
+    #[inline]
+    pub(crate) fn finish(&mut self, body: &[u8]) {
+        match &self.body.shared {
+            Some(shared) => {
+                let from = shared.len().saturating_sub(body.len());
+                self.queue.push_shared(shared.slice(from..));
+                self.buffer().extend_from_slice(write::CRLF);
+            }
+            None => {
+                let out = self.buffer();
+                out.extend_from_slice(body);
+                out.extend_from_slice(write::CRLF);
+            }
+        }
+    }
+}
+
+/// What a neighbour may use while it handles something.
+pub struct Cx<'a> {
+    /// Now.
+    pub now: Instant,
+    /// Its own name.
+    pub link: LinkId,
+    /// What all links share.
+    pub env: &'a Env,
+    /// Clients connected, itself included.
+    pub clients: usize,
+    /// Its own subscriptions (a leaf: keys).
+    pub subscriptions: usize,
+    /// Chance.
+    pub random: &'a mut Random,
+    /// Secrets.
+    pub entropy: &'a mut dyn Entropy,
+    pub(crate) events: &'a mut std::collections::VecDeque<Event>,
+    pub(crate) queue: &'a mut OutQueue,
+    pub(crate) pool: &'a mut Pool,
+}
+
+impl Cx<'_> {
+    /// Where to answer.
+    pub fn out(&mut self) -> &mut Vec<u8> {
+        self.queue.buffer(self.pool)
+    }
+
+    /// Tells the peer of an error that does not end the link.
+    pub fn refuse(&mut self, error: &ProtoError) {
+        error.write(self.out());
+    }
+
+    /// Something for the role to do.
+    pub fn emit(&mut self, event: Event) {
+        self.events.push_back(event);
+    }
+}

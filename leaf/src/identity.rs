@@ -1,0 +1,76 @@
+//! How this server proves itself to a hub: a credentials file, a seed, or a signer of the embedding
+//! program.
+
+use std::borrow::Cow;
+
+use data_encoding::BASE64URL_NOPAD;
+use petiole_core::auth::creds::Creds;
+use petiole_core::auth::nkey;
+use petiole_core::config::model::{Remote, Secret};
+use petiole_core::link::leaf::Signed;
+
+/// What a [`Signer`] answers.
+#[derive(Clone, Debug)]
+pub struct Signature {
+    /// The user JWT.
+    pub jwt: String,
+    /// The Ed25519 signature over the nonce: 64 raw bytes.
+    pub signature: Vec<u8>,
+}
+
+/// Keys that never touch the file system: called with the hub's nonce at each attempt to join it,
+/// for remotes without `credentials` and `nkey`.
+///
+/// It is called on the server's own thread: answer within milliseconds.
+pub trait Signer {
+    /// Signs `nonce`, exactly as given, for the hub of `remote`. The error is logged and the link
+    /// tried again later.
+    fn sign(&self, remote: &Remote, nonce: &[u8]) -> Result<Signature, String>;
+}
+
+/// What to put in CONNECT. Files are read anew each time, so that a new one is used at once.
+pub(crate) fn prove(
+    remote: &Remote,
+    signer: Option<&dyn Signer>,
+    nonce: &[u8],
+) -> Result<Signed, Cow<'static, str>> {
+    if let Some(path) = &remote.credentials {
+        let text = std::fs::read_to_string(path).map_err(|error| {
+            format!(
+                "credentials file {path}: {}",
+                petiole_net::errno::words(&error)
+            )
+        })?;
+        let creds =
+            Creds::parse(&text).map_err(|error| format!("credentials file {path}: {error}"))?;
+        let sig = creds
+            .sign(nonce)
+            .map_err(|error| format!("credentials file {path}: {error}"))?;
+        return Ok(Signed {
+            jwt: Some(Secret::new(creds.jwt)),
+            nkey: None,
+            sig: Some(Secret::new(sig)),
+        });
+    }
+    if let Some(seed) = &remote.nkey {
+        let sig = nkey::sign(seed.reveal(), nonce).map_err(|error| format!("nkey: {error}"))?;
+        let key = nkey::public_key(seed.reveal()).map_err(|error| format!("nkey: {error}"))?;
+        return Ok(Signed {
+            jwt: None,
+            nkey: Some(key),
+            sig: Some(Secret::new(sig)),
+        });
+    }
+    if let Some(signer) = signer {
+        let answer = signer
+            .sign(remote, nonce)
+            .map_err(|error| format!("signer: {error}"))?;
+        let sig = BASE64URL_NOPAD.encode(&answer.signature);
+        return Ok(Signed {
+            jwt: Some(Secret::new(answer.jwt)),
+            nkey: None,
+            sig: Some(Secret::new(sig)),
+        });
+    }
+    Ok(Signed::default())
+}

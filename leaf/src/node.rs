@@ -1,0 +1,384 @@
+//! A gateway without its sockets: a shard, its remotes, and how it comes to an end.
+//!
+//! What the drivers do to a shard they do to a node, by the same names. Everything that needs the
+//! outside (dialling, files, slow hashes) leaves as a [`NodeEvent`].
+
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use petiole_core::auth::users::{SlowCheck, Users};
+use petiole_core::config::model::{Config, Remote, Url};
+use petiole_core::link::client::Client;
+use petiole_core::link::leaf::Leaf;
+use petiole_core::link::queue::WritePlan;
+use petiole_core::link::uplink::{State, Uplink};
+use petiole_core::link::{Env, LinkId, Proof, Server};
+use petiole_core::random::{Entropy, Random};
+use petiole_core::shard::{Event, Shard, Wants};
+use petiole_core::time::Instant;
+use petiole_net::driver::Engine;
+
+use crate::peer::Peer;
+
+/// The shortest and longest gap between two clients that a lame duck closes (operations, lame duck
+/// mode).
+const LONGEST_GAP: Duration = Duration::from_secs(1);
+
+/// Something a node needs from the outside.
+#[derive(Debug)]
+pub enum NodeEvent {
+    /// Connect to `url` and report with [`Node::handle_dialed`].
+    Dial {
+        /// The remote's place in the configuration.
+        remote: usize,
+        /// Its configuration, for the timeout.
+        settings: Arc<Remote>,
+        /// Where.
+        url: Url,
+    },
+    /// Run the check away from this thread and report with [`Node::handle_proof`].
+    Verify {
+        /// For this link.
+        link: LinkId,
+        /// The work.
+        check: SlowCheck,
+    },
+    /// Sign with the remote's credentials and report with [`Node::handle_proof`].
+    Sign {
+        /// For this link.
+        link: LinkId,
+        /// The remote's configuration.
+        settings: Arc<Remote>,
+        /// What to sign.
+        nonce: Box<[u8]>,
+    },
+}
+
+/// How a remote is doing.
+#[derive(Clone, Debug)]
+pub struct UplinkStatus {
+    /// The local account.
+    pub account: String,
+    /// Where it stands.
+    pub state: State,
+    /// Attempts since it was last up.
+    pub attempts: u64,
+}
+
+/// A gateway without its sockets.
+#[derive(Debug)]
+pub struct Node {
+    shard: Shard<Peer>,
+    uplinks: Vec<Uplink>,
+    random: Random,
+    /// Connection ids handed out.
+    numbers: u64,
+    events: VecDeque<NodeEvent>,
+    duration: Duration,
+    grace: Duration,
+    duck: Option<Duck>,
+    closing: bool,
+}
+
+/// The course of lame duck mode.
+#[derive(Clone, Copy, Debug)]
+struct Duck {
+    next: Instant,
+    until: Instant,
+}
+
+impl Node {
+    /// A node of a checked configuration, at `now`.
+    pub fn new(
+        config: &Config,
+        server: Server,
+        mut entropy: Box<dyn Entropy>,
+        now: Instant,
+    ) -> Self {
+        let mut seed = [0; 8];
+        entropy.fill(&mut seed);
+        let mut random = Random::new(u64::from_le_bytes(seed));
+        let env = Env {
+            server,
+            limits: config.limits.clone(),
+            users: Users::compile(config),
+        };
+        let accounts = config.accounts.iter().map(|account| account.name.as_str());
+        let shard = Shard::new(env, accounts, entropy);
+        let uplinks = config
+            .remotes
+            .iter()
+            .map(|remote| Uplink::new(now, Arc::new(remote.clone()), &mut random))
+            .collect();
+        let mut node = Node {
+            shard,
+            uplinks,
+            random,
+            numbers: 0,
+            events: VecDeque::new(),
+            duration: config.lame_duck_duration,
+            grace: config.lame_duck_grace_period,
+            duck: None,
+            closing: false,
+        };
+        node.dial_due(now);
+        node
+    }
+
+    /// The links and accounts.
+    pub fn shard(&self) -> &Shard<Peer> {
+        &self.shard
+    }
+
+    /// How the remotes are doing, in the order of the configuration.
+    pub fn uplinks(&self) -> Vec<UplinkStatus> {
+        self.uplinks
+            .iter()
+            .map(|uplink| UplinkStatus {
+                account: uplink.remote().account.clone(),
+                state: uplink.state(),
+                attempts: uplink.attempts(),
+            })
+            .collect()
+    }
+
+    /// A client has connected.
+    pub fn accept(&mut self, now: Instant, address: SocketAddr) -> LinkId {
+        self.numbers += 1;
+        let link = self
+            .shard
+            .open(now, Peer::Client(Client::new(now, self.numbers, address)));
+        self.settle(now);
+        link
+    }
+
+    /// The end of a [`NodeEvent::Dial`]: connected, or why not. Answers the link to drive.
+    pub fn handle_dialed(
+        &mut self,
+        now: Instant,
+        remote: usize,
+        url: &Url,
+        result: Result<(), String>,
+    ) -> Option<LinkId> {
+        let uplink = self.uplinks.get_mut(remote)?;
+        // Reported after its deadline: a later attempt has taken its place.
+        if !matches!(uplink.state(), State::Dialing { .. }) || self.closing {
+            return None;
+        }
+        if let Err(cause) = result {
+            uplink.handle_dial_failed(now, cause, &mut self.random);
+            return None;
+        }
+        let settings = uplink.remote().clone();
+        let Some(loop_name) = self.shard.loop_name(&settings.account) else {
+            let cause = format!("there is no local account {:?}", settings.account);
+            uplink.handle_dial_failed(now, cause, &mut self.random);
+            return None;
+        };
+        let leaf = Leaf::new(now, remote, settings, url.clone(), loop_name);
+        let link = self.shard.open(now, Peer::Hub(Box::new(leaf)));
+        uplink.handle_connected(link);
+        self.settle(now);
+        Some(link)
+    }
+
+    /// The result of a [`NodeEvent::Verify`] or [`NodeEvent::Sign`].
+    pub fn handle_proof(&mut self, now: Instant, link: LinkId, proof: Proof) {
+        self.shard.handle_proof(now, link, proof);
+        self.settle(now);
+    }
+
+    /// Bytes of a peer, for those who have no buffer to lend.
+    pub fn handle_bytes(&mut self, now: Instant, link: LinkId, bytes: &[u8]) {
+        self.shard.handle_bytes(now, link, bytes);
+        self.settle(now);
+    }
+
+    /// Something for the outside to do.
+    pub fn poll_event(&mut self) -> Option<NodeEvent> {
+        self.events.pop_front()
+    }
+
+    /// Stops serving gradually. The caller has closed its listener.
+    pub fn enter_lame_duck(&mut self, now: Instant) {
+        if self.duck.is_some() {
+            return;
+        }
+        log::info!("Entering lame duck mode, stop accepting new clients");
+        self.shard.announce_lame_duck(now);
+        self.duck = Some(Duck {
+            next: now + self.grace,
+            until: now + self.duration,
+        });
+        self.settle(now);
+    }
+
+    /// Whether lame duck mode has come to its end.
+    pub fn is_done(&self) -> bool {
+        self.duck.is_some() && self.shard.clients() == 0
+    }
+
+    /// Closes everything in order; nothing is dialled any more.
+    pub fn shut_down(&mut self, now: Instant) {
+        self.closing = true;
+        for link in self.shard.links() {
+            self.shard.close(now, link, "Server Shutdown");
+        }
+    }
+
+    /// Whether all links are gone.
+    pub fn is_empty(&self) -> bool {
+        self.shard.links().is_empty()
+    }
+
+    /// Passes on what the shard wants.
+    fn settle(&mut self, now: Instant) {
+        while let Some(event) = self.shard.poll_event() {
+            match event {
+                Event::Verify { link, check } => {
+                    self.events.push_back(NodeEvent::Verify { link, check });
+                }
+                Event::Sign {
+                    link,
+                    remote,
+                    nonce,
+                } => {
+                    if let Some(uplink) = self.uplinks.get(remote) {
+                        let settings = uplink.remote().clone();
+                        self.events.push_back(NodeEvent::Sign {
+                            link,
+                            settings,
+                            nonce,
+                        });
+                    }
+                }
+                Event::Discovered { remote, addresses } => {
+                    if let Some(uplink) = self.uplinks.get_mut(remote) {
+                        uplink.handle_discovered(&addresses);
+                    }
+                }
+                Event::Synced { link, remote } => {
+                    if let Some(uplink) = self.uplinks.get_mut(remote)
+                        && let Some(Peer::Hub(leaf)) = self.shard.neighbour(link)
+                    {
+                        let hub = leaf.hub();
+                        uplink.handle_synced(now, &hub.name, &hub.account);
+                    }
+                }
+            }
+        }
+    }
+
+    fn dial_due(&mut self, now: Instant) {
+        if self.closing {
+            return;
+        }
+        for (remote, uplink) in self.uplinks.iter_mut().enumerate() {
+            if let Some(url) = uplink.poll_dial(now, &mut self.random) {
+                let settings = uplink.remote().clone();
+                self.events.push_back(NodeEvent::Dial {
+                    remote,
+                    settings,
+                    url,
+                });
+            }
+        }
+    }
+
+    /// Closes the next client when it is time, so that all are gone at the end of the duration.
+    fn duck_step(&mut self, now: Instant) {
+        let Some(duck) = self.duck else { return };
+        if now < duck.next {
+            return;
+        }
+        let clients: Vec<LinkId> = self
+            .shard
+            .links()
+            .into_iter()
+            .filter(|link| matches!(self.shard.neighbour(*link), Some(Peer::Client(_))))
+            .filter(|link| !self.shard.is_ending(*link))
+            .collect();
+        if let Some(link) = clients.first() {
+            self.shard.close(now, *link, "Server Shutdown");
+        }
+        let left = u32::try_from(clients.len().saturating_sub(1))
+            .unwrap_or(u32::MAX)
+            .max(1);
+        let gap = (duck.until.since(now) / left).min(LONGEST_GAP);
+        // Down to half of it, so that the clients do not reconnect elsewhere in step.
+        let gap = gap.mul_f64(0.5 + 0.5 * self.random.fraction());
+        self.duck = Some(Duck {
+            next: now + gap,
+            ..duck
+        });
+    }
+}
+
+impl Engine for Node {
+    type Id = LinkId;
+
+    fn read_slot<'a>(&'a mut self, id: LinkId, shared: &'a mut [u8]) -> &'a mut [u8] {
+        self.shard.read_slot(id, shared)
+    }
+
+    fn handle_read(&mut self, now: Instant, id: LinkId, shared: &[u8], count: usize) {
+        self.shard.handle_read(now, id, shared, count);
+        self.settle(now);
+    }
+
+    fn wants(&self, id: LinkId) -> Wants {
+        self.shard.wants(id)
+    }
+
+    fn poll_transmit<'a>(&'a self, id: LinkId, plan: &mut WritePlan<'a>) {
+        self.shard.poll_transmit(id, plan);
+    }
+
+    fn handle_transmitted(&mut self, now: Instant, id: LinkId, count: usize) {
+        self.shard.handle_transmitted(now, id, count);
+    }
+
+    fn handle_blocked(&mut self, now: Instant, id: LinkId) {
+        self.shard.handle_blocked(now, id);
+    }
+
+    fn handle_closed(&mut self, now: Instant, id: LinkId, cause: &str) {
+        if let Some(Peer::Hub(leaf)) = self.shard.handle_closed(now, id, cause)
+            && let Some(uplink) = self.uplinks.get_mut(leaf.number())
+        {
+            uplink.handle_down(now, leaf.into_down(), &mut self.random);
+        }
+        self.settle(now);
+    }
+
+    fn poll_wake(&mut self) -> Option<LinkId> {
+        self.shard.poll_wake()
+    }
+
+    fn has_events(&self) -> bool {
+        !self.events.is_empty() || self.is_done() || (self.closing && self.is_empty())
+    }
+
+    fn poll_timeout(&self) -> Option<Instant> {
+        let duck = self.duck.map(|duck| duck.next);
+        let dials = self
+            .uplinks
+            .iter()
+            .filter(|_| !self.closing)
+            .filter_map(Uplink::poll_timeout)
+            .min();
+        [self.shard.poll_timeout(), dials, duck]
+            .into_iter()
+            .flatten()
+            .min()
+    }
+
+    fn handle_timeout(&mut self, now: Instant) {
+        self.shard.handle_timeout(now);
+        self.dial_due(now);
+        self.duck_step(now);
+        self.settle(now);
+    }
+}

@@ -1,0 +1,336 @@
+//! A gateway with its sockets: the tasks of its one thread.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::time::Duration;
+
+use async_io::Timer;
+use petiole_core::config::model::Config;
+use petiole_core::link::{LinkId, Proof, Server};
+use petiole_core::random::Entropy;
+use petiole_net::clock::Clock;
+use petiole_net::dial::dial;
+use petiole_net::driver::Thread;
+use petiole_net::listen::{ListenError, Listener};
+use petiole_net::signal::{Signal, signals};
+use petiole_net::transport::Transport;
+use smol::LocalExecutor;
+use smol::channel::{Receiver, Sender, unbounded};
+use smol::future::FutureExt as _;
+use smol::stream::StreamExt as _;
+
+use crate::identity::{Signer, prove};
+use crate::node::{Node, NodeEvent};
+
+/// How long the peers may take to accept our last bytes at the end.
+const FAREWELL: Duration = Duration::from_secs(2);
+/// The version of the protocol family that peers gate features on.
+const SPEAKS: &str = "2.10.27";
+/// Slow password checks that may wait for their turn; who comes later is turned away by the
+/// authentication timeout.
+const MOST_WAITING_CHECKS: usize = 256;
+
+/// A gateway that is ready to run.
+pub struct Leaf {
+    config: Config,
+    signer: Option<Box<dyn Signer>>,
+    on_ready: Option<Box<dyn FnOnce(Ready)>>,
+    on_reopen: Option<Box<dyn Fn()>>,
+}
+
+/// What is known once clients can connect.
+#[derive(Clone, Copy, Debug)]
+pub struct Ready {
+    /// Where clients are accepted.
+    pub address: SocketAddr,
+}
+
+/// Why a gateway could not run.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum RunError {
+    /// The client port cannot be listened on.
+    Listen(ListenError),
+    /// The system gives no signals or no random bytes.
+    System(std::io::Error),
+}
+
+impl fmt::Display for RunError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            RunError::Listen(error) => error.fmt(f),
+            RunError::System(error) => write!(f, "system: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for RunError {}
+
+/// Why the serving came to an end.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum End {
+    Stop,
+    LameDuckDone,
+}
+
+impl Leaf {
+    /// A gateway of a checked configuration.
+    pub fn new(config: Config) -> Self {
+        Leaf {
+            config,
+            signer: None,
+            on_ready: None,
+            on_reopen: None,
+        }
+    }
+
+    /// Signs nonces of hubs in place of a credentials file.
+    pub fn signer(mut self, signer: impl Signer + 'static) -> Self {
+        self.signer = Some(Box::new(signer));
+        self
+    }
+
+    /// Called once clients can connect.
+    pub fn on_ready(mut self, call: impl FnOnce(Ready) + 'static) -> Self {
+        self.on_ready = Some(Box::new(call));
+        self
+    }
+
+    /// Called when the operator asks for the log file to be opened anew.
+    pub fn on_reopen(mut self, call: impl Fn() + 'static) -> Self {
+        self.on_reopen = Some(Box::new(call));
+        self
+    }
+
+    /// Serves on this thread until a signal ends it. `id` is the server's public nkey.
+    pub fn run(self, id: String) -> Result<(), RunError> {
+        let executor = LocalExecutor::new();
+        async_io::block_on(executor.run(serve(self, id, &executor)))
+    }
+}
+
+async fn serve<'a>(leaf: Leaf, id: String, executor: &LocalExecutor<'a>) -> Result<(), RunError> {
+    let Leaf {
+        config,
+        signer,
+        on_ready,
+        on_reopen,
+    } = leaf;
+    let mut signals = signals().map_err(RunError::System)?;
+    let mut listener = Listener::bind(&config.host, config.port).map_err(RunError::Listen)?;
+    let address = listener.local_addr();
+    let server = describe(&config, id, address);
+    let mut entropy = SystemEntropy::default();
+    entropy.fill(&mut [0; 1]);
+    if let Some(error) = entropy.error.take() {
+        return Err(RunError::System(error));
+    }
+    let clock = Clock::start();
+    let node = Node::new(&config, server, Box::new(entropy), clock.now());
+    let thread = Thread::new(node, clock);
+    let role = Role {
+        thread: thread.clone(),
+        executor,
+        signer: signer.map(Rc::from),
+    };
+
+    let (checks, waiting) = unbounded();
+    let checker = executor.spawn(check_passwords(thread.clone(), waiting));
+    let timer = executor.spawn({
+        let thread = thread.clone();
+        async move { thread.keep_time().await }
+    });
+    log::info!("Listening for client connections on {address}");
+    log::info!("Server is ready");
+    if let Some(on_ready) = on_ready {
+        on_ready(Ready { address });
+    }
+
+    let accepting = async {
+        loop {
+            let (socket, peer) = listener.accept().await;
+            let link = thread.with(|node, now| node.accept(now, peer));
+            role.drive(link, Transport::tcp(socket));
+        }
+    };
+    let working = role.work(&checks);
+    let ended = async {
+        loop {
+            match signals.next().await {
+                Some(signal @ (Signal::Interrupt | Signal::Terminate | Signal::Quit)) => {
+                    log::info!("Trapped {:?} signal", signal.name());
+                    return End::Stop;
+                }
+                Some(signal @ Signal::LameDuck) => {
+                    log::info!("Trapped {:?} signal", signal.name());
+                    return End::LameDuckDone;
+                }
+                Some(Signal::Reopen) => {
+                    if let Some(reopen) = &on_reopen {
+                        reopen();
+                    }
+                }
+                Some(signal @ Signal::Reload) => log::warn!(
+                    "Trapped {:?} signal: reload is not served by this version; restart instead",
+                    signal.name()
+                ),
+                None => std::future::pending().await,
+            }
+        }
+    };
+    let end = ended.or(accepting).or(working).await;
+    drop(listener);
+    if end == End::LameDuckDone {
+        thread.with(|node, now| node.enter_lame_duck(now));
+        // SIGINT still ends it at once; SIGTERM waits (operations, signals).
+        let interrupted = async {
+            while let Some(signal) = signals.next().await {
+                if matches!(signal, Signal::Interrupt | Signal::Quit) {
+                    break;
+                }
+            }
+            End::Stop
+        };
+        role.work(&checks).or(interrupted).await;
+    }
+    log::info!("Initiating Shutdown...");
+    thread.with(|node, now| node.shut_down(now));
+    let gone = async {
+        while !thread.with(|node, _| node.is_empty()) {
+            thread.events().await;
+            while thread.with(|node, _| node.poll_event()).is_some() {}
+        }
+    };
+    gone.or(async {
+        Timer::after(FAREWELL).await;
+    })
+    .await;
+    drop((checker, timer));
+    log::info!("Server Exiting..");
+    Ok(())
+}
+
+fn describe(config: &Config, id: String, address: SocketAddr) -> Server {
+    let advertised = config.client_advertise.as_deref().unwrap_or_default();
+    let (host, port) = match advertised.rsplit_once(':') {
+        Some((host, port)) if !host.is_empty() => {
+            (host.to_owned(), port.parse().unwrap_or(address.port()))
+        }
+        _ if !advertised.is_empty() => (advertised.to_owned(), address.port()),
+        _ => (config.host.clone(), address.port()),
+    };
+    Server {
+        name: config.server_name.clone().unwrap_or_else(|| id.clone()),
+        id,
+        version: SPEAKS,
+        toolchain: concat!("petiole ", env!("CARGO_PKG_VERSION")),
+        host,
+        port,
+        headers: !config.no_header_support,
+    }
+}
+
+/// The work of the role beside its drivers.
+struct Role<'e, 'a> {
+    thread: Rc<Thread<Node>>,
+    executor: &'e LocalExecutor<'a>,
+    signer: Option<Rc<dyn Signer>>,
+}
+
+impl Role<'_, '_> {
+    fn drive(&self, link: LinkId, transport: Transport) {
+        let thread = self.thread.clone();
+        self.executor
+            .spawn(async move { thread.drive(link, transport).await })
+            .detach();
+    }
+
+    /// Does what the node asks for until a lame duck is done.
+    async fn work(&self, checks: &Sender<NodeEvent>) -> End {
+        loop {
+            self.thread.events().await;
+            while let Some(event) = self.thread.with(|node, _| node.poll_event()) {
+                self.handle(event, checks).await;
+            }
+            if self.thread.with(|node, _| node.is_done()) {
+                return End::LameDuckDone;
+            }
+        }
+    }
+
+    async fn handle(&self, event: NodeEvent, checks: &Sender<NodeEvent>) {
+        match event {
+            NodeEvent::Dial {
+                remote,
+                settings,
+                url,
+            } => {
+                let thread = self.thread.clone();
+                self.executor
+                    .spawn(async move {
+                        let dialed = dial(&url.host, url.port, settings.dial_timeout).await;
+                        let (result, socket) = match dialed {
+                            Ok(socket) => (Ok(()), Some(socket)),
+                            Err(error) => (Err(error.to_string()), None),
+                        };
+                        let link =
+                            thread.with(|node, now| node.handle_dialed(now, remote, &url, result));
+                        if let (Some(link), Some(socket)) = (link, socket) {
+                            thread.drive(link, Transport::tcp(socket)).await;
+                        }
+                    })
+                    .detach();
+            }
+            NodeEvent::Sign {
+                link,
+                settings,
+                nonce,
+            } => {
+                let signed = prove(&settings, self.signer.as_deref(), &nonce);
+                self.thread
+                    .with(|node, now| node.handle_proof(now, link, Proof::Signed(signed)));
+            }
+            check @ NodeEvent::Verify { .. } => {
+                if checks.len() < MOST_WAITING_CHECKS {
+                    // The receiver lives as long as the role.
+                    let _ = checks.send(check).await;
+                }
+            }
+        }
+    }
+}
+
+/// One slow check at a time, on the blocking thread: guessing passwords costs the guesser time, not
+/// the other clients.
+async fn check_passwords(thread: Rc<Thread<Node>>, waiting: Receiver<NodeEvent>) {
+    while let Ok(event) = waiting.recv().await {
+        if let NodeEvent::Verify { link, check } = event {
+            let result = smol::unblock(move || check.run()).await;
+            thread.with(|node, now| node.handle_proof(now, link, Proof::Verified(result)));
+        }
+    }
+}
+
+/// The system's random bytes.
+#[derive(Default)]
+struct SystemEntropy {
+    error: Option<std::io::Error>,
+    ready: VecDeque<u8>,
+}
+
+impl Entropy for SystemEntropy {
+    fn fill(&mut self, bytes: &mut [u8]) {
+        for byte in bytes {
+            if self.ready.is_empty() {
+                let mut more = [0; 64];
+                if let Err(error) = getrandom::getrandom(&mut more) {
+                    self.error = Some(error.into());
+                }
+                self.ready.extend(more);
+            }
+            *byte = self.ready.pop_front().unwrap_or_default();
+        }
+    }
+}

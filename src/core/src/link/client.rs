@@ -1,0 +1,496 @@
+//! A client: the client protocol from the side of the server.
+//!
+//! Translates operations into actions and deliveries into `MSG`/`HMSG`. Routes nothing.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use crate::account::perms::LinkPerms;
+use crate::auth::users::{AuthError, Claim, Outcome, Verdict};
+use crate::config::model::{ConnectionType, Secret};
+use crate::interest::Reach;
+use crate::link::liveness::{Beat, Liveness};
+use crate::link::{Action, Cx, Env, Neighbour, Offer, Outlet, Proof, Role, Standing, Target};
+use crate::message::Message;
+use crate::subject;
+use crate::time::Instant;
+use crate::wire::Op;
+use crate::wire::error::ProtoError;
+use crate::wire::info::{ClientConnect, ServerInfo};
+use crate::wire::parse::{self, ParseLimits, Parsed};
+use crate::wire::write::{self, Headers};
+
+/// The first ping of the server after CONNECT, spread by up to a fifth (client protocol, timers).
+const FIRST_PING: Duration = Duration::from_secs(2);
+
+/// Subjects that only servers may use as a reply (client protocol, subjects).
+const RESERVED_REPLIES: [&[u8]; 3] = [b"_R_.", b"$JS.ACK.", b"_GR_."];
+
+/// A client's side of a link.
+#[derive(Debug)]
+pub struct Client {
+    phase: Phase,
+    options: Options,
+    perms: Option<Box<LinkPerms>>,
+    liveness: Liveness,
+    who: Box<Who>,
+}
+
+#[derive(Debug, PartialEq, Eq, Clone, Copy)]
+enum Phase {
+    /// Has to prove itself before this.
+    Greeted { until: Instant },
+    /// A password is being checked.
+    Verifying { until: Instant },
+    /// May work.
+    Serving,
+}
+
+/// What CONNECT set. Small and `Copy`, as it is looked at for every message.
+#[derive(Debug, Clone, Copy)]
+struct Options {
+    verbose: bool,
+    pedantic: bool,
+    echo: bool,
+    headers: bool,
+    no_responders: bool,
+    async_info: bool,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Options {
+            verbose: true,
+            pedantic: true,
+            echo: true,
+            headers: false,
+            no_responders: false,
+            async_info: false,
+        }
+    }
+}
+
+/// What only the log and INFO look at.
+#[derive(Debug)]
+struct Who {
+    number: u64,
+    address: SocketAddr,
+    nonce: Option<String>,
+    label: String,
+    pending: Option<Options>,
+    had_pong: bool,
+}
+
+impl Client {
+    /// A client that has just connected. `number` is the connection's id in INFO and the log.
+    pub fn new(now: Instant, number: u64, address: SocketAddr) -> Self {
+        Client {
+            phase: Phase::Serving,
+            options: Options::default(),
+            perms: None,
+            // Replaced when the link is opened.
+            liveness: Liveness::new(now, FIRST_PING),
+            who: Box::new(Who {
+                number,
+                address,
+                nonce: None,
+                label: String::new(),
+                pending: None,
+                had_pong: false,
+            }),
+        }
+    }
+
+    fn write_info(&self, env: &Env, lame_duck: bool, out: &mut Vec<u8>) {
+        let server = &env.server;
+        ServerInfo {
+            server_id: &server.id,
+            server_name: &server.name,
+            version: server.version,
+            go: server.toolchain,
+            host: &server.host,
+            port: server.port,
+            headers: server.headers,
+            auth_required: env.users.info_auth_required(),
+            max_payload: env.limits.max_payload,
+            client_id: self.who.number,
+            client_ip: &self.who.address.ip().to_string(),
+            nonce: self.who.nonce.as_deref(),
+            ldm: lame_duck,
+            ..ServerInfo::default()
+        }
+        .write(out);
+    }
+
+    fn connect(&mut self, json: &[u8], cx: &mut Cx<'_>) -> Result<Action<'static>, ProtoError> {
+        let connect = ClientConnect::parse(json)
+            .map_err(|_| ProtoError::Malformed("CONNECT is not a JSON object"))?;
+        if !(0..=1).contains(&connect.protocol) {
+            return Err(ProtoError::InvalidClientProtocol);
+        }
+        if connect.account.is_some() || connect.new_account {
+            return Err(ProtoError::AuthorizationViolation);
+        }
+        let headers = cx.env.server.headers && connect.headers;
+        if connect.no_responders && !headers {
+            return Err(ProtoError::NoRespondersNeedsHeaders);
+        }
+        let options = Options {
+            verbose: connect.verbose,
+            pedantic: connect.pedantic,
+            echo: connect.echo,
+            headers,
+            no_responders: connect.no_responders,
+            async_info: connect.protocol >= 1,
+        };
+        self.who.label = label(&connect);
+        self.who.pending = Some(options);
+        let claim = Claim {
+            user: connect.user.as_deref(),
+            pass: connect.pass.as_ref().map(Secret::reveal),
+            token: connect.auth_token.as_ref().map(Secret::reveal),
+            nkey: connect.nkey.as_deref(),
+            sig: connect.sig.as_ref().map(Secret::reveal),
+            jwt: connect.jwt.as_ref().map(Secret::reveal),
+        };
+        let nonce = self.who.nonce.as_deref().unwrap_or_default().as_bytes();
+        match cx.env.users.check(&claim, nonce, ConnectionType::Standard) {
+            Ok(Outcome::Accepted(verdict)) => Ok(self.welcome(verdict, cx)),
+            Ok(Outcome::Slow(check)) => {
+                let until = match self.phase {
+                    Phase::Greeted { until } | Phase::Verifying { until } => until,
+                    Phase::Serving => cx.now + cx.env.limits.auth_timeout,
+                };
+                self.phase = Phase::Verifying { until };
+                Ok(Action::Verify(check))
+            }
+            Err(error) => Err(self.turn_away(&error)),
+        }
+    }
+
+    fn turn_away(&self, error: &AuthError) -> ProtoError {
+        log::error!("{} - {error}", self.prefix());
+        log::debug!("{} - {}", self.prefix(), error.reason());
+        ProtoError::AuthorizationViolation
+    }
+
+    fn welcome(&mut self, verdict: Verdict, cx: &mut Cx<'_>) -> Action<'static> {
+        if let Some(options) = self.who.pending.take() {
+            self.options = options;
+        }
+        self.perms = verdict.perms.map(|rules| Box::new(LinkPerms::new(rules)));
+        if self.phase != Phase::Serving || !self.who.had_pong {
+            self.liveness
+                .start(cx.now, FIRST_PING, cx.env.limits.ping_interval, cx.random);
+        }
+        self.phase = Phase::Serving;
+        if self.options.verbose {
+            cx.out().extend_from_slice(write::OK);
+        }
+        Action::Join {
+            account: verdict.account,
+        }
+    }
+
+    fn publish<'a>(
+        &mut self,
+        message: Message<'a>,
+        cx: &mut Cx<'_>,
+    ) -> Result<Action<'a>, ProtoError> {
+        self.liveness.credit();
+        if let Some(reply) = message.reply
+            && reply.first().is_some_and(|b| *b == b'_' || *b == b'$')
+            && RESERVED_REPLIES
+                .iter()
+                .any(|reserved| reply.starts_with(reserved))
+        {
+            return Ok(self.refuse(&ProtoError::ReplyDenied(reply.into()), cx));
+        }
+        if let Some(perms) = &mut self.perms
+            && !perms.may_publish(cx.now, message.subject)
+        {
+            return Ok(self.refuse(&ProtoError::PublishDenied(message.subject.into()), cx));
+        }
+        // Pedantic complains, and delivers all the same.
+        if self.options.pedantic && !subject::is_valid_literal(message.subject) {
+            cx.refuse(&ProtoError::InvalidPublishSubject);
+        }
+        self.ok(cx);
+        let wants_no_responders = self.options.no_responders && message.reply.is_some();
+        Ok(Action::Publish {
+            message,
+            wants_no_responders,
+        })
+    }
+
+    fn subscribe<'a>(
+        &mut self,
+        subject: &'a [u8],
+        queue: Option<&'a [u8]>,
+        sid: &'a [u8],
+        cx: &mut Cx<'_>,
+    ) -> Action<'a> {
+        self.liveness.credit();
+        if !subject::is_valid_pattern(subject) {
+            return self.refuse(&ProtoError::InvalidSubject, cx);
+        }
+        let denied = queue == Some(b"_sys_")
+            || self
+                .perms
+                .as_ref()
+                .is_some_and(|perms| !perms.may_subscribe(subject, queue));
+        if denied {
+            let error = ProtoError::SubscribeDenied {
+                subject: subject.into(),
+                queue: queue.map(Into::into),
+            };
+            return self.refuse(&error, cx);
+        }
+        let limits = &cx.env.limits;
+        if limits
+            .max_subscription_tokens
+            .is_some_and(|max| subject::tokens(subject).count() > usize::from(max))
+        {
+            return self.refuse(&ProtoError::TooManyTokens(subject.into()), cx);
+        }
+        if limits
+            .max_subscriptions
+            .is_some_and(|max| cx.subscriptions >= max)
+        {
+            return self.refuse(&ProtoError::MaxSubscriptions, cx);
+        }
+        self.ok(cx);
+        let filtered = self
+            .perms
+            .as_ref()
+            .is_some_and(|perms| perms.deny_overlaps(subject));
+        Action::Subscribe {
+            subject,
+            queue,
+            sid,
+            filtered,
+        }
+    }
+
+    fn refuse<'a>(&self, error: &ProtoError, cx: &mut Cx<'_>) -> Action<'a> {
+        log::error!("{} - {error}", self.prefix());
+        cx.refuse(error);
+        Action::Done
+    }
+
+    #[inline]
+    fn ok(&self, cx: &mut Cx<'_>) {
+        if self.options.verbose {
+            cx.out().extend_from_slice(write::OK);
+        }
+    }
+
+    /// How log lines name the connection.
+    fn prefix(&self) -> impl std::fmt::Display + '_ {
+        struct Prefix<'a>(&'a Who);
+        impl std::fmt::Display for Prefix<'_> {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                write!(f, "{} - cid:{}", self.0.address, self.0.number)?;
+                if !self.0.label.is_empty() {
+                    write!(f, " - {:?}", self.0.label)?;
+                }
+                Ok(())
+            }
+        }
+        Prefix(&self.who)
+    }
+
+    /// Fifteen characters of 11 random bytes (client protocol, INFO).
+    fn draw_nonce(cx: &mut Cx<'_>) -> String {
+        let mut bytes = [0u8; 11];
+        cx.entropy.fill(&mut bytes);
+        data_encoding::BASE64URL_NOPAD.encode(&bytes)
+    }
+}
+
+impl Neighbour for Client {
+    fn handle_open(&mut self, cx: &mut Cx<'_>) -> Result<Action<'static>, ProtoError> {
+        log::debug!("{} - Client connection created", self.prefix());
+        let limits = &cx.env.limits;
+        self.liveness = Liveness::new(cx.now, limits.ping_interval);
+        if cx.env.users.needs_nonce() {
+            self.who.nonce = Some(Self::draw_nonce(cx));
+        }
+        self.write_info(cx.env, false, cx.queue.buffer(cx.pool));
+        if cx.clients > limits.max_connections {
+            return Err(ProtoError::MaxConnections);
+        }
+        match cx.env.users.anonymous(ConnectionType::Standard) {
+            Some(verdict) => {
+                self.perms = verdict.perms.map(|rules| Box::new(LinkPerms::new(rules)));
+                Ok(Action::Join {
+                    account: verdict.account,
+                })
+            }
+            None => {
+                self.phase = Phase::Greeted {
+                    until: cx.now + limits.auth_timeout,
+                };
+                Ok(Action::Done)
+            }
+        }
+    }
+
+    #[inline]
+    fn parse<'a>(&self, buf: &'a [u8], env: &Env) -> Result<Parsed<'a>, ProtoError> {
+        if self.phase != Phase::Serving && !matches!(buf.first(), None | Some(b'C' | b'c')) {
+            return Err(ProtoError::AuthorizationViolation);
+        }
+        let limits = ParseLimits {
+            control_line: env.limits.max_control_line,
+            payload: env.limits.max_payload,
+            headers: self.options.headers,
+        };
+        parse::client(buf, &limits)
+    }
+
+    #[inline]
+    fn handle<'a>(&mut self, op: Op<'a>, cx: &mut Cx<'_>) -> Result<Action<'a>, ProtoError> {
+        match op {
+            Op::Publish(message) => self.publish(message, cx),
+            Op::Subscribe {
+                subject,
+                queue,
+                sid,
+            } => Ok(self.subscribe(subject, queue, sid, cx)),
+            Op::Unsubscribe { sid, max } => {
+                self.liveness.credit();
+                self.ok(cx);
+                Ok(Action::Unsubscribe { sid, max })
+            }
+            Op::Ping => {
+                self.liveness.credit();
+                cx.out().extend_from_slice(write::PONG);
+                Ok(Action::Done)
+            }
+            Op::Pong => {
+                self.who.had_pong = true;
+                self.liveness.pong();
+                Ok(Action::Done)
+            }
+            Op::Connect(json) => self.connect(json, cx),
+            Op::Info(_) | Op::Ok => Ok(Action::Done),
+            Op::Err(text) => {
+                log::error!(
+                    "{} - Client error: {}",
+                    self.prefix(),
+                    String::from_utf8_lossy(text)
+                );
+                Err(ProtoError::Malformed("the client reported an error"))
+            }
+            Op::Interest { .. } | Op::InterestGone { .. } => Err(ProtoError::UnknownOperation),
+        }
+    }
+
+    fn handle_timeout(&mut self, cx: &mut Cx<'_>) -> Result<(), ProtoError> {
+        match self.phase {
+            Phase::Greeted { until } | Phase::Verifying { until } => {
+                if cx.now >= until {
+                    return Err(ProtoError::AuthenticationTimeout);
+                }
+            }
+            Phase::Serving => {
+                let limits = &cx.env.limits;
+                match self
+                    .liveness
+                    .beat(cx.now, limits.ping_interval, limits.ping_max)
+                {
+                    Beat::Quiet => {}
+                    Beat::Ping => cx.out().extend_from_slice(write::PING),
+                    Beat::Stale => return Err(ProtoError::StaleConnection),
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn poll_timeout(&self) -> Instant {
+        match self.phase {
+            Phase::Greeted { until } | Phase::Verifying { until } => until,
+            Phase::Serving => self.liveness.deadline(),
+        }
+    }
+
+    fn handle_proof(
+        &mut self,
+        proof: Proof,
+        cx: &mut Cx<'_>,
+    ) -> Result<Action<'static>, ProtoError> {
+        match (self.phase, proof) {
+            (Phase::Verifying { .. }, Proof::Verified(Ok(verdict))) => {
+                Ok(self.welcome(verdict, cx))
+            }
+            (Phase::Verifying { .. }, Proof::Verified(Err(error))) => Err(self.turn_away(&error)),
+            _ => Ok(Action::Done),
+        }
+    }
+
+    #[inline]
+    fn standing(&self) -> Standing {
+        Standing {
+            reach: Reach::Local,
+            role: Role::Client,
+            cluster: 0,
+            isolated: false,
+            echo: self.options.echo,
+        }
+    }
+
+    fn may_hear(&self, subject: &[u8], queue: Option<&[u8]>) -> bool {
+        self.perms
+            .as_ref()
+            .is_none_or(|perms| perms.may_deliver(subject, queue))
+    }
+
+    #[inline]
+    fn deliver(&mut self, message: &Message<'_>, to: Target<'_>, outlet: &mut Outlet<'_>) -> bool {
+        let Target::Subscription(sid) = to else {
+            return false;
+        };
+        if let Some(perms) = &mut self.perms
+            && let Some(reply) = message.reply
+        {
+            perms.track_response(outlet.now, reply);
+        }
+        let headers = if self.options.headers {
+            Headers::Keep
+        } else {
+            Headers::Strip
+        };
+        let body = write::msg_head(outlet.buffer(), message, sid, headers);
+        outlet.finish(body);
+        true
+    }
+
+    fn offer(&mut self, _: &Offer<'_>, _: &mut Outlet<'_>) {}
+
+    fn announce_lame_duck(&mut self, cx: &mut Cx<'_>) {
+        if self.options.async_info && self.phase == Phase::Serving {
+            self.write_info(cx.env, true, cx.queue.buffer(cx.pool));
+        }
+    }
+
+    fn note_end(&mut self, cause: &str) {
+        log::debug!("{} - Client connection closed: {cause}", self.prefix());
+    }
+}
+
+/// `v<version>:<lang>:<name>`, what there is of it, for the log.
+fn label(connect: &ClientConnect) -> String {
+    let mut parts = Vec::new();
+    if !connect.version.is_empty() {
+        parts.push(format!("v{}", connect.version));
+    }
+    parts.extend(
+        [&connect.lang, &connect.name]
+            .into_iter()
+            .filter(|s| !s.is_empty())
+            .cloned(),
+    );
+    parts.join(":")
+}

@@ -1,0 +1,691 @@
+//! A link to another server that we dialled: the leafnode protocol from the side of the solicitor.
+//!
+//! Translates; routes nothing and dials nothing. What it learns for the next attempt it leaves in
+//! [`LinkDown`] and in events.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use hashbrown::HashTable;
+
+use crate::account::perms::{HubRules, LeafRules};
+use crate::config::model::{Remote, Secret, Url};
+use crate::interest::{EntryId, Reach};
+use crate::link::liveness::{Beat, Liveness};
+use crate::link::{Action, Cx, Env, Neighbour, Offer, Outlet, Proof, Role, Standing, Target};
+use crate::message::Message;
+use crate::shard::Event;
+use crate::subject;
+use crate::time::Instant;
+use crate::wire::error::ProtoError;
+use crate::wire::info::{LeafConnect, LeafInfo};
+use crate::wire::parse::{self, ParseLimits, Parsed};
+use crate::wire::{Op, write};
+
+/// Time for the second INFO after CONNECT (leaf protocol, timers).
+const WELCOME_TIMEOUT: Duration = Duration::from_secs(2);
+/// Time for a credentials file or a signer to answer; a hub gives up on us after 2 s anyway.
+const SIGN_TIMEOUT: Duration = Duration::from_secs(2);
+/// Time for the hub to take in our interest and answer the ping behind it. Generous: on a slow
+/// line a large snapshot takes its time, and a dead line is noticed by the write deadline.
+const SYNC_TIMEOUT: Duration = Duration::from_secs(60);
+/// The first ping after the link is up, spread by up to a fifth (leaf protocol, keepalive).
+const FIRST_PING: Duration = Duration::from_secs(1);
+/// Leaf lines may be 16 times as long as a client's (leaf protocol, limits).
+const CONTROL_LINE_FACTOR: usize = 16;
+/// A loop and equal cluster names do not go away by themselves (leaf protocol, errors).
+const LONG_DELAY: Duration = Duration::from_secs(31);
+/// A hub that wants a newer version.
+const VERSION_DELAY: Duration = Duration::from_secs(6);
+/// Interest that names the sender's account for loop detection.
+const LOOP_PREFIX: &[u8] = b"$LDS.";
+/// Requests to JetStream's API.
+const JETSTREAM_API: &[u8] = b"$JS.API.";
+/// The queue group of JetStream's direct-get responders, hidden by the hub's own deny list.
+const JETSTREAM_GROUP: &[u8] = b"_sys_";
+/// What a hub with JetStream takes publishes on without ever advertising it.
+const JETSTREAM_UNSAID: &[&[u8]] = &[b"$KV.>", b"$OBJ.>"];
+
+/// What the solicitor proves itself with, for one nonce.
+#[derive(Clone, Debug, Default)]
+pub struct Signed {
+    /// The user JWT of a credentials file.
+    pub jwt: Option<Secret>,
+    /// The public user key, without a JWT.
+    pub nkey: Option<String>,
+    /// The signature over the nonce: base64url without padding.
+    pub sig: Option<Secret>,
+}
+
+/// Why a link ended, for whoever dials again.
+#[derive(Clone, Debug, Default)]
+pub struct LinkDown {
+    /// In words.
+    pub cause: String,
+    /// The hub's reason demands at least this delay.
+    pub delay: Option<Duration>,
+}
+
+/// The hub as it described itself.
+#[derive(Clone, Debug, Default)]
+pub struct Hub {
+    /// Its name, else its id.
+    pub name: String,
+    /// Its version.
+    pub version: String,
+    /// The account it bound us to.
+    pub account: String,
+    /// Whether it serves JetStream.
+    pub jetstream: bool,
+    cluster: u64,
+    headers: bool,
+    max_payload: usize,
+    domain: Option<String>,
+}
+
+/// Our side of a link that we dialled.
+#[derive(Debug)]
+pub struct Leaf {
+    remote: Arc<Remote>,
+    url: Url,
+    /// Our loop-detection interest in the account.
+    loop_name: Arc<str>,
+    /// The place of the remote in the configuration, for events.
+    number: usize,
+    phase: Phase,
+    nonce: String,
+    hub: Hub,
+    rules: LeafRules,
+    told: HashTable<Told>,
+    liveness: Liveness,
+    info_on_connect: bool,
+    down: LinkDown,
+    dropped: u64,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    /// The hub speaks first.
+    AwaitInfo { until: Instant },
+    /// Somebody signs the nonce.
+    Signing { until: Instant },
+    /// CONNECT is out; our permissions come with the second INFO.
+    AwaitWelcome { until: Instant },
+    /// Our interest is out, with a ping behind it.
+    Syncing { until: Instant },
+    /// Both sides know what the other wants.
+    Synced,
+}
+
+/// What the hub knows of one of our subjects.
+#[derive(Debug)]
+struct Told {
+    entry: EntryId,
+    /// `None`: outside of any queue group. By name, as the number may go to another group.
+    queue: Option<Box<[u8]>>,
+    weight: u32,
+}
+
+impl Leaf {
+    /// A link that has just been dialled at `url`. `number` is the remote's place in the
+    /// configuration; `loop_name` is the account's `$LDS` subject.
+    pub fn new(
+        now: Instant,
+        number: usize,
+        remote: Arc<Remote>,
+        url: Url,
+        loop_name: Arc<str>,
+    ) -> Self {
+        let rules = LeafRules::new(&remote.deny_imports, &remote.deny_exports);
+        let until = now + remote.first_info_timeout;
+        Leaf {
+            remote,
+            url,
+            loop_name,
+            number,
+            phase: Phase::AwaitInfo { until },
+            nonce: String::new(),
+            hub: Hub::default(),
+            rules,
+            told: HashTable::new(),
+            liveness: Liveness::new(now, FIRST_PING),
+            info_on_connect: false,
+            down: LinkDown::default(),
+            dropped: 0,
+        }
+    }
+
+    /// The place of its remote in the configuration.
+    pub fn number(&self) -> usize {
+        self.number
+    }
+
+    /// The hub as it described itself.
+    pub fn hub(&self) -> &Hub {
+        &self.hub
+    }
+
+    /// Whether both sides know what the other wants.
+    pub fn is_synced(&self) -> bool {
+        self.phase == Phase::Synced
+    }
+
+    /// What the hub has been told: subject names are not kept, only how many lines are in force.
+    pub fn told(&self) -> usize {
+        self.told.len()
+    }
+
+    /// Why it ended.
+    pub fn into_down(self) -> LinkDown {
+        self.down
+    }
+
+    fn is_open(&self) -> bool {
+        matches!(self.phase, Phase::Syncing { .. } | Phase::Synced)
+    }
+
+    fn info(&mut self, json: &[u8], cx: &mut Cx<'_>) -> Result<Action<'static>, ProtoError> {
+        let info = LeafInfo::parse(json)?;
+        match self.phase {
+            Phase::AwaitInfo { .. } => self.first_info(info, cx),
+            Phase::AwaitWelcome { .. } if info.connect_info => Ok(self.welcome(info, cx)),
+            // Before the welcome nothing else is of use: what matters is said again.
+            Phase::AwaitWelcome { .. } | Phase::Signing { .. } => Ok(Action::Done),
+            Phase::Syncing { .. } | Phase::Synced => Ok(self.later_info(info, cx)),
+        }
+    }
+
+    fn first_info(
+        &mut self,
+        info: LeafInfo,
+        cx: &mut Cx<'_>,
+    ) -> Result<Action<'static>, ProtoError> {
+        if info.client_id == 0 || (info.leafnode_urls.is_none() && !info.info_on_connect) {
+            self.down.cause = format!(
+                "attempted to connect to wrong port: {} is not a leafnode port of a server",
+                self.url
+            );
+            return Err(ProtoError::Malformed("attempted to connect to wrong port"));
+        }
+        if info
+            .cluster
+            .as_deref()
+            .is_some_and(|cluster| cluster.contains(' '))
+        {
+            self.down.cause = "the hub's cluster name has a space".into();
+            return Err(ProtoError::ClusterNameHasSpaces);
+        }
+        if info.tls_required {
+            self.down.cause =
+                "the hub requires TLS, which this version does not serve on leaf links".into();
+            return Err(ProtoError::Malformed("the hub requires TLS"));
+        }
+        self.discover(&info, cx);
+        self.info_on_connect = info.info_on_connect;
+        self.learn(&info, cx.env);
+        self.nonce = info.nonce.unwrap_or_default();
+        let until = cx.now + SIGN_TIMEOUT;
+        self.phase = Phase::Signing { until };
+        cx.emit(Event::Sign {
+            link: cx.link,
+            remote: self.number,
+            nonce: self.nonce.as_bytes().into(),
+        });
+        Ok(Action::Done)
+    }
+
+    fn learn(&mut self, info: &LeafInfo, env: &Env) {
+        let name = if info.server_name.is_empty() {
+            &info.server_id
+        } else {
+            &info.server_name
+        };
+        self.hub = Hub {
+            name: name.clone(),
+            version: info.version.clone(),
+            account: String::new(),
+            jetstream: info.jetstream,
+            cluster: cluster_number(info.cluster.as_deref().unwrap_or_default()),
+            headers: info.headers && env.server.headers,
+            max_payload: usize::try_from(info.max_payload)
+                .ok()
+                .filter(|n| *n > 0)
+                .unwrap_or(usize::MAX),
+            domain: info.domain.clone(),
+        };
+    }
+
+    fn connect(&mut self, signed: Signed, cx: &mut Cx<'_>) -> Action<'static> {
+        let server = &cx.env.server;
+        let name = server.name.clone();
+        let (user, pass) = (self.url.user.clone(), self.url.password.clone());
+        let connect = LeafConnect {
+            version: server.version,
+            nkey: signed.nkey,
+            jwt: signed.jwt,
+            sig: signed.sig,
+            // A lone user name may be a token: it is sent as both.
+            auth_token: user.as_ref().filter(|_| pass.is_none()).map(Secret::new),
+            user: user.map(Secret::new),
+            pass,
+            server_id: &server.id,
+            name: &name,
+            is_hub: self.remote.hub,
+            cluster: &name,
+            headers: self.hub.headers,
+            deny_pub: &self.remote.deny_imports,
+            isolate: self.remote.request_isolation,
+            compress_mode: "off",
+            remote_account: &self.remote.account,
+        };
+        connect.write(cx.queue.buffer(cx.pool));
+        if self.info_on_connect {
+            self.phase = Phase::AwaitWelcome {
+                until: cx.now + WELCOME_TIMEOUT,
+            };
+            return Action::Done;
+        }
+        self.open(cx)
+    }
+
+    fn welcome(&mut self, info: LeafInfo, cx: &mut Cx<'_>) -> Action<'static> {
+        self.discover(&info, cx);
+        self.learn(&info, cx.env);
+        self.hub.account = info.remote_account.clone().unwrap_or_default();
+        self.adopt(&info);
+        self.open(cx)
+    }
+
+    fn later_info(&mut self, info: LeafInfo, cx: &mut Cx<'_>) -> Action<'static> {
+        self.discover(&info, cx);
+        if info.import.is_none() && info.export.is_none() {
+            return Action::Done;
+        }
+        self.adopt(&info);
+        Action::Reoffer
+    }
+
+    fn adopt(&mut self, info: &LeafInfo) {
+        self.rules.adopt(HubRules {
+            import: info.import.as_ref(),
+            export: info.export.as_ref(),
+            domain: self.hub.domain.as_deref(),
+        });
+    }
+
+    /// Only a client of the account can be told of its interest; a hub is told by the shard.
+    fn open(&mut self, cx: &mut Cx<'_>) -> Action<'static> {
+        self.phase = Phase::Syncing {
+            until: cx.now + SYNC_TIMEOUT,
+        };
+        let unsaid = if self.hub.jetstream && !self.remote.hub {
+            JETSTREAM_UNSAID
+        } else {
+            &[]
+        };
+        Action::Attach {
+            account: self.remote.account.as_str().into(),
+            unsaid,
+        }
+    }
+
+    fn discover(&self, info: &LeafInfo, cx: &mut Cx<'_>) {
+        if self.remote.ignore_discovered_servers {
+            return;
+        }
+        if let Some(urls) = &info.leafnode_urls {
+            cx.emit(Event::Discovered {
+                remote: self.number,
+                addresses: urls.clone(),
+            });
+        }
+    }
+
+    /// The hub says what is wrong; it closes by itself, unless a loop is to be cut at once.
+    fn hub_error(&mut self, text: &[u8]) -> Result<Action<'static>, ProtoError> {
+        let text = String::from_utf8_lossy(text);
+        let harmless = text.contains("maximum subscriptions exceeded")
+            || text.contains("Invalid Subscription");
+        if harmless {
+            log::warn!("{} - Leafnode Error '{text}'", self.label());
+            return Ok(Action::Done);
+        }
+        self.down.cause = format!("the hub says '{text}'");
+        if text.contains("Loop detected") || text.contains("same cluster name") {
+            self.down.delay = Some(LONG_DELAY);
+        } else if text.contains("minimum version") {
+            self.down.delay = Some(VERSION_DELAY);
+        }
+        if text.contains("Loop detected") {
+            return Err(ProtoError::Malformed("loop detected by the hub"));
+        }
+        Ok(Action::Done)
+    }
+
+    fn interest<'a>(
+        &mut self,
+        subject: &'a [u8],
+        queue: Option<(&'a [u8], u32)>,
+        cx: &mut Cx<'_>,
+    ) -> Result<Action<'a>, ProtoError> {
+        if subject == self.loop_name.as_bytes() {
+            self.down.delay = Some(LONG_DELAY);
+            let error = ProtoError::LoopDetected {
+                account: self.remote.account.as_bytes().into(),
+            };
+            self.down.cause = format!("{error}: {} leads back to this server", self.url);
+            return Err(error);
+        }
+        if !subject::is_valid_pattern(subject) {
+            cx.refuse(&ProtoError::InvalidSubscription);
+            return Ok(Action::Done);
+        }
+        // A literal that we may never send is of no use. Wildcards are filtered per message.
+        let reserved = [LOOP_PREFIX, b"$GR.", b"_GR_."]
+            .iter()
+            .any(|p| subject.starts_with(p));
+        if !reserved && !subject::has_wildcard(subject) && !self.rules.may_send(subject) {
+            return Ok(Action::Done);
+        }
+        if cx
+            .env
+            .limits
+            .max_subscriptions
+            .is_some_and(|max| cx.subscriptions >= max)
+        {
+            log::warn!("{} - maximum subscriptions exceeded", self.label());
+            cx.refuse(&ProtoError::MaxSubscriptions);
+            return Ok(Action::Done);
+        }
+        Ok(Action::Interest { subject, queue })
+    }
+
+    fn label(&self) -> impl std::fmt::Display + '_ {
+        struct Label<'a>(&'a Leaf);
+        impl std::fmt::Display for Label<'_> {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                write!(
+                    f,
+                    "Leafnode {} account {}",
+                    self.0.url, self.0.remote.account
+                )
+            }
+        }
+        Label(self)
+    }
+
+    fn say(&mut self, offer: &Offer<'_>, queue: Option<&[u8]>, weight: u32, out: &mut Vec<u8>) {
+        let hash = entry_hash(offer.entry);
+        let same = |told: &Told| told.entry == offer.entry && told.queue.as_deref() == queue;
+        match (self.told.find_mut(hash, same), weight) {
+            (None, 0) => {}
+            (Some(told), weight) if told.weight == weight => {}
+            (Some(told), weight) if weight > 0 => {
+                told.weight = weight;
+                // A plain line carries no weight: it has been said.
+                if let Some(name) = queue {
+                    write::interest(out, offer.subject, Some((name, weight)));
+                }
+            }
+            (Some(_), _) => {
+                if let Ok(found) = self.told.find_entry(hash, same) {
+                    found.remove();
+                }
+                write::interest_gone(out, offer.subject, queue);
+            }
+            (None, weight) => {
+                let told = Told {
+                    entry: offer.entry,
+                    queue: queue.map(Into::into),
+                    weight,
+                };
+                self.told
+                    .insert_unique(hash, told, |told| entry_hash(told.entry));
+                write::interest(out, offer.subject, queue.map(|name| (name, weight)));
+            }
+        }
+    }
+}
+
+/// Entry numbers are ours, not a peer's: spreading them is enough.
+fn entry_hash(entry: EntryId) -> u64 {
+    u64::from(entry.0).wrapping_mul(0x9e37_79b9_7f4a_7c15)
+}
+
+/// Equal for equal names, 0 for none.
+fn cluster_number(name: &str) -> u64 {
+    use std::hash::BuildHasher;
+    if name.is_empty() {
+        return 0;
+    }
+    foldhash::fast::FixedState::with_seed(0).hash_one(name) | 1
+}
+
+impl Neighbour for Leaf {
+    fn handle_open(&mut self, _: &mut Cx<'_>) -> Result<Action<'static>, ProtoError> {
+        Ok(Action::Done)
+    }
+
+    #[inline]
+    fn parse<'a>(&self, buf: &'a [u8], env: &Env) -> Result<Parsed<'a>, ProtoError> {
+        let limits = ParseLimits {
+            control_line: env
+                .limits
+                .max_control_line
+                .saturating_mul(CONTROL_LINE_FACTOR),
+            payload: env.limits.max_payload,
+            headers: true,
+        };
+        parse::leaf(buf, &limits)
+    }
+
+    #[inline]
+    fn handle<'a>(&mut self, op: Op<'a>, cx: &mut Cx<'_>) -> Result<Action<'a>, ProtoError> {
+        match op {
+            Op::Publish(message) if self.is_open() => {
+                self.liveness.credit();
+                if !self.rules.may_receive(message.subject) {
+                    return Ok(Action::Done);
+                }
+                Ok(Action::Publish {
+                    message,
+                    wants_no_responders: false,
+                })
+            }
+            Op::Interest { subject, queue } if self.is_open() => self.interest(subject, queue, cx),
+            Op::InterestGone { subject, queue } if self.is_open() => {
+                Ok(Action::InterestGone { subject, queue })
+            }
+            Op::Ping => {
+                cx.out().extend_from_slice(write::PONG);
+                Ok(Action::Done)
+            }
+            Op::Pong => {
+                self.liveness.pong();
+                if let Phase::Syncing { .. } = self.phase {
+                    self.phase = Phase::Synced;
+                    self.liveness
+                        .start(cx.now, FIRST_PING, cx.env.limits.ping_interval, cx.random);
+                    cx.emit(Event::Synced {
+                        link: cx.link,
+                        remote: self.number,
+                    });
+                }
+                Ok(Action::Done)
+            }
+            Op::Info(json) => self.info(json, cx),
+            Op::Err(text) => self.hub_error(text),
+            Op::Ok => Ok(Action::Done),
+            _ => {
+                self.down.cause = "the peer does not speak the leafnode protocol in order".into();
+                Err(ProtoError::UnknownOperation)
+            }
+        }
+    }
+
+    fn handle_timeout(&mut self, cx: &mut Cx<'_>) -> Result<(), ProtoError> {
+        if cx.now < self.poll_timeout() {
+            return Ok(());
+        }
+        match self.phase {
+            Phase::AwaitInfo { .. } => {
+                self.down.cause = format!(
+                    "no INFO within {:?}: nothing there speaks the leafnode protocol in clear (does \
+                     the hub expect TLS first?)",
+                    self.remote.first_info_timeout
+                );
+                Err(ProtoError::Malformed("no INFO in time"))
+            }
+            Phase::Signing { .. } => {
+                self.down.cause = "the credentials did not sign the nonce in time".into();
+                Err(ProtoError::Malformed("no signature in time"))
+            }
+            Phase::AwaitWelcome { .. } => {
+                self.down.cause = format!("no answer to CONNECT within {WELCOME_TIMEOUT:?}");
+                Err(ProtoError::StaleLeafLink)
+            }
+            Phase::Syncing { .. } => {
+                self.down.cause = format!("our interest was not taken within {SYNC_TIMEOUT:?}");
+                Err(ProtoError::StaleConnection)
+            }
+            Phase::Synced => {
+                let limits = &cx.env.limits;
+                // A spoke pings whether or not the hub spoke (leaf protocol, keepalive).
+                if !self.remote.hub {
+                    self.liveness.uncredit();
+                }
+                match self
+                    .liveness
+                    .beat(cx.now, limits.ping_interval, limits.ping_max)
+                {
+                    Beat::Quiet => Ok(()),
+                    Beat::Ping => {
+                        cx.out().extend_from_slice(write::PING);
+                        Ok(())
+                    }
+                    Beat::Stale => {
+                        self.down.cause = "the hub stopped answering pings".into();
+                        Err(ProtoError::StaleConnection)
+                    }
+                }
+            }
+        }
+    }
+
+    fn poll_timeout(&self) -> Instant {
+        match self.phase {
+            Phase::AwaitInfo { until }
+            | Phase::Signing { until }
+            | Phase::AwaitWelcome { until }
+            | Phase::Syncing { until } => until,
+            Phase::Synced => self.liveness.deadline(),
+        }
+    }
+
+    fn handle_proof(
+        &mut self,
+        proof: Proof,
+        cx: &mut Cx<'_>,
+    ) -> Result<Action<'static>, ProtoError> {
+        match (self.phase, proof) {
+            (Phase::Signing { .. }, Proof::Signed(Ok(signed))) => Ok(self.connect(signed, cx)),
+            (Phase::Signing { .. }, Proof::Signed(Err(why))) => {
+                self.down.cause = why.into_owned();
+                Err(ProtoError::Malformed("no credentials"))
+            }
+            _ => Ok(Action::Done),
+        }
+    }
+
+    #[inline]
+    fn standing(&self) -> Standing {
+        Standing {
+            reach: Reach::Distant,
+            role: if self.remote.hub {
+                Role::Downstream
+            } else {
+                Role::Upstream
+            },
+            cluster: self.hub.cluster,
+            isolated: self.remote.isolate,
+            echo: false,
+        }
+    }
+
+    #[inline]
+    fn may_hear(&self, subject: &[u8], _: Option<&[u8]>) -> bool {
+        self.is_open() && self.rules.may_send(subject)
+    }
+
+    fn deliver(&mut self, message: &Message<'_>, to: Target<'_>, outlet: &mut Outlet<'_>) -> bool {
+        let Target::Link(queues) = to else {
+            return false;
+        };
+        if message.body.len() > self.hub.max_payload {
+            // The hub would end the link for it.
+            if self.dropped == 0 {
+                log::warn!(
+                    "{} - dropped a message of {} bytes on {:?}: the hub takes {} at most",
+                    self.label(),
+                    message.body.len(),
+                    String::from_utf8_lossy(message.subject),
+                    self.hub.max_payload,
+                );
+            }
+            self.dropped += 1;
+            return false;
+        }
+        let headers = if self.hub.headers {
+            write::Headers::Keep
+        } else {
+            write::Headers::Strip
+        };
+        let out = outlet.queue.buffer(outlet.pool);
+        let hidden = self.hub.jetstream
+            && message.subject.starts_with(JETSTREAM_API)
+            && !queues.contains(&JETSTREAM_GROUP);
+        let body = if hidden {
+            let all = queues
+                .iter()
+                .copied()
+                .chain(std::iter::once(JETSTREAM_GROUP));
+            write::lmsg_head(out, message, all, headers)
+        } else {
+            write::lmsg_head(out, message, queues.iter().copied(), headers)
+        };
+        outlet.finish(body);
+        true
+    }
+
+    fn offer(&mut self, offer: &Offer<'_>, outlet: &mut Outlet<'_>) {
+        if !self.is_open() {
+            return;
+        }
+        let out = outlet.queue.buffer(outlet.pool);
+        let plain = offer.plain && self.rules.may_advertise(offer.subject);
+        self.say(offer, None, u32::from(plain), out);
+        // Groups that are gone, then those that are there.
+        let gone: Vec<Box<[u8]>> = self
+            .told
+            .iter_hash(entry_hash(offer.entry))
+            .filter(|told| told.entry == offer.entry)
+            .filter_map(|told| told.queue.clone())
+            .filter(|name| !offer.groups.iter().any(|(group, _)| *group == &**name))
+            .collect();
+        for name in gone {
+            self.say(offer, Some(&name), 0, out);
+        }
+        for (name, weight) in offer.groups {
+            let allowed = self.rules.may_advertise_queue(offer.subject, name);
+            self.say(offer, Some(name), if allowed { *weight } else { 0 }, out);
+        }
+    }
+
+    fn announce_lame_duck(&mut self, _: &mut Cx<'_>) {}
+
+    fn note_end(&mut self, cause: &str) {
+        if self.down.cause.is_empty() {
+            self.down.cause = cause.to_owned();
+        }
+    }
+}

@@ -1,0 +1,36 @@
+//! The system's monotonic clock in the core's terms.
+
+use std::time::{Duration, Instant as SystemInstant};
+
+use petiole_core::time::Instant;
+
+/// Counts from its own beginning.
+#[derive(Clone, Copy, Debug)]
+pub struct Clock {
+    origin: SystemInstant,
+}
+
+impl Clock {
+    /// Begins now.
+    pub fn start() -> Self {
+        Clock {
+            origin: SystemInstant::now(),
+        }
+    }
+
+    /// Now.
+    #[inline]
+    pub fn now(&self) -> Instant {
+        let nanos = self.origin.elapsed().as_nanos();
+        Instant::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
+    }
+
+    /// The system's name for a point in time; a point too far ahead becomes one in a year.
+    pub fn at(&self, instant: Instant) -> SystemInstant {
+        const YEAR: Duration = Duration::from_secs(365 * 24 * 3600);
+        let ahead = Duration::from_nanos(instant.as_nanos());
+        self.origin
+            .checked_add(ahead)
+            .unwrap_or_else(|| SystemInstant::now() + YEAR)
+    }
+}
