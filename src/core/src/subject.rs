@@ -61,7 +61,7 @@ pub fn covers(outer: &[u8], inner: &[u8]) -> bool {
                 && inner.all(|token| !token.is_empty());
         }
         match inner.next() {
-            Some(token) if token.is_empty() => return false,
+            Some([]) => return false,
             Some(b">") => return false,
             Some(token) if wanted == b"*" || wanted == token => {}
             _ => return false,
