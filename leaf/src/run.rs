@@ -68,10 +68,12 @@ impl fmt::Display for RunError {
 
 impl std::error::Error for RunError {}
 
-/// Why the serving came to an end.
+/// What an operator asks for, and the end of what takes its time.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum End {
     Stop,
+    Terminate,
+    LameDuck,
     LameDuckDone,
 }
 
@@ -106,12 +108,16 @@ impl Leaf {
 
     /// Serves on this thread until a signal ends it. `id` is the server's public nkey.
     pub fn run(self, id: String) -> Result<(), RunError> {
-        let executor = LocalExecutor::new();
-        async_io::block_on(executor.run(serve(self, id, &executor)))
+        let executor = Rc::new(LocalExecutor::new());
+        async_io::block_on(executor.run(serve(self, id, executor.clone())))
     }
 }
 
-async fn serve<'a>(leaf: Leaf, id: String, executor: &LocalExecutor<'a>) -> Result<(), RunError> {
+async fn serve(
+    leaf: Leaf,
+    id: String,
+    executor: Rc<LocalExecutor<'static>>,
+) -> Result<(), RunError> {
     let Leaf {
         config,
         signer,
@@ -132,7 +138,7 @@ async fn serve<'a>(leaf: Leaf, id: String, executor: &LocalExecutor<'a>) -> Resu
     let thread = Thread::new(node, clock);
     let role = Role {
         thread: thread.clone(),
-        executor,
+        executor: executor.clone(),
         signer: signer.map(Rc::from),
     };
 
@@ -148,53 +154,65 @@ async fn serve<'a>(leaf: Leaf, id: String, executor: &LocalExecutor<'a>) -> Resu
         on_ready(Ready { address });
     }
 
-    let accepting = async {
-        loop {
-            let (socket, peer) = listener.accept().await;
-            let link = thread.with(|node, now| node.accept(now, peer));
-            role.drive(link, Transport::tcp(socket));
+    // Tasks of their own, each polled only when it has something to do: what is part of the main
+    // future would be polled at every wake-up of the thread.
+    let (ended, ends) = unbounded();
+    let accepting = executor.spawn({
+        let (thread, role) = (thread.clone(), role.clone());
+        async move {
+            loop {
+                let (socket, peer) = listener.accept().await;
+                let link = thread.with(|node, now| node.accept(now, peer));
+                role.drive(link, Transport::tcp(socket));
+            }
         }
-    };
-    let working = role.work(&checks);
-    let ended = async {
-        loop {
-            match signals.next().await {
-                Some(signal @ (Signal::Interrupt | Signal::Terminate | Signal::Quit)) => {
-                    log::info!("Trapped {:?} signal", signal.name());
-                    return End::Stop;
-                }
-                Some(signal @ Signal::LameDuck) => {
-                    log::info!("Trapped {:?} signal", signal.name());
-                    return End::LameDuckDone;
-                }
-                Some(Signal::Reopen) => {
+    });
+    let working = executor.spawn({
+        let (role, ended) = (role.clone(), ended.clone());
+        async move {
+            role.work(&checks).await;
+            let _ = ended.send(End::LameDuckDone).await;
+        }
+    });
+    let listening = executor.spawn(async move {
+        while let Some(signal) = signals.next().await {
+            let end = match signal {
+                Signal::Interrupt | Signal::Quit => End::Stop,
+                Signal::Terminate => End::Terminate,
+                Signal::LameDuck => End::LameDuck,
+                Signal::Reopen => {
                     if let Some(reopen) = &on_reopen {
                         reopen();
                     }
+                    continue;
                 }
-                Some(signal @ Signal::Reload) => log::warn!(
-                    "Trapped {:?} signal: reload is not served by this version; restart instead",
-                    signal.name()
-                ),
-                None => std::future::pending().await,
+                Signal::Reload => {
+                    log::warn!(
+                        "Trapped {:?} signal: reload is not served by this version; restart instead",
+                        signal.name()
+                    );
+                    continue;
+                }
+            };
+            log::info!("Trapped {:?} signal", signal.name());
+            let _ = ended.send(end).await;
+        }
+    });
+    let mut accepting = Some(accepting);
+    while let Ok(end) = ends.recv().await {
+        match end {
+            End::Stop | End::LameDuckDone => break,
+            // A lame duck takes its time (operations, signals).
+            End::Terminate if accepting.is_none() => {}
+            End::Terminate => break,
+            End::LameDuck => {
+                // The listener goes with the task.
+                accepting = None;
+                thread.with(|node, now| node.enter_lame_duck(now));
             }
         }
-    };
-    let end = ended.or(accepting).or(working).await;
-    drop(listener);
-    if end == End::LameDuckDone {
-        thread.with(|node, now| node.enter_lame_duck(now));
-        // SIGINT still ends it at once; SIGTERM waits (operations, signals).
-        let interrupted = async {
-            while let Some(signal) = signals.next().await {
-                if matches!(signal, Signal::Interrupt | Signal::Quit) {
-                    break;
-                }
-            }
-            End::Stop
-        };
-        role.work(&checks).or(interrupted).await;
     }
+    drop((accepting, working, listening));
     log::info!("Initiating Shutdown...");
     thread.with(|node, now| node.shut_down(now));
     let gone = async {
@@ -233,13 +251,14 @@ fn describe(config: &Config, id: String, address: SocketAddr) -> Server {
 }
 
 /// The work of the role beside its drivers.
-struct Role<'e, 'a> {
+#[derive(Clone)]
+struct Role {
     thread: Rc<Thread<Node>>,
-    executor: &'e LocalExecutor<'a>,
+    executor: Rc<LocalExecutor<'static>>,
     signer: Option<Rc<dyn Signer>>,
 }
 
-impl Role<'_, '_> {
+impl Role {
     fn drive(&self, link: LinkId, transport: Transport) {
         let thread = self.thread.clone();
         self.executor
@@ -248,14 +267,14 @@ impl Role<'_, '_> {
     }
 
     /// Does what the node asks for until a lame duck is done.
-    async fn work(&self, checks: &Sender<NodeEvent>) -> End {
+    async fn work(&self, checks: &Sender<NodeEvent>) {
         loop {
             self.thread.events().await;
             while let Some(event) = self.thread.with(|node, _| node.poll_event()) {
                 self.handle(event, checks).await;
             }
             if self.thread.with(|node, _| node.is_done()) {
-                return End::LameDuckDone;
+                return;
             }
         }
     }
