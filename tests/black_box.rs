@@ -554,7 +554,7 @@ fn compare(script: &str) {
                     );
                 };
             for other in &others {
-                let (major, minor, _) = other.target().version();
+                let (major, minor, _) = other.target().version().min(subject.version());
                 if (major, minor) < case.since {
                     continue;
                 }
