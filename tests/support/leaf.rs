@@ -241,9 +241,16 @@ impl LeafLink {
         }
     }
 
-    /// Reads on until interest in `args` is announced.
-    pub fn wait_for_sub(&mut self, args: &str) -> Vec<LeafOp> {
-        self.wait_for(&LeafOp::Sub(args.to_owned()))
+    /// Reads on until interest in each of these is announced: bursts have no order.
+    pub fn wait_for_subs(&mut self, args: &[&str]) {
+        let mut missing = args.to_vec();
+        while !missing.is_empty() {
+            match self.op() {
+                Some(LeafOp::Sub(args)) => missing.retain(|m| *m != args),
+                Some(_) => {}
+                None => panic!("closed before interest in {missing:?}"),
+            }
+        }
     }
 
     /// What the peer still says before it answers a PING.
