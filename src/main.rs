@@ -11,6 +11,7 @@ use petiole::RunError;
 use petiole::config::Config;
 use petiole::files::FileLoader;
 use petiole_core::config::load;
+use petiole_core::wire::VERSION;
 
 /// Before every text on standard error, whatever the program is called: scripts look for it.
 const PROGRAM: &str = "nats-server";
@@ -23,7 +24,10 @@ fn main() -> ExitCode {
             ExitCode::SUCCESS
         }
         Ok(Command::Version) => {
-            print(format_args!("{PROGRAM}: v{}\n", env!("CARGO_PKG_VERSION")));
+            print(format_args!(
+                "{PROGRAM}: v{VERSION} (petiole {})\n",
+                env!("CARGO_PKG_VERSION")
+            ));
             ExitCode::SUCCESS
         }
         Err(CliError::Misused(reason)) => {

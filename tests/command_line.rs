@@ -47,7 +47,11 @@ fn petiole(args: &[&str]) -> (i32, String, String) {
 
 #[test]
 fn version_and_help_go_to_standard_output() {
-    let version = format!("nats-server: v{}\n", env!("CARGO_PKG_VERSION"));
+    let release = env!("CARGO_PKG_VERSION");
+    let version = format!(
+        "nats-server: v{} (petiole {release})\n",
+        petiole_core::wire::VERSION
+    );
     for args in [["-v"], ["--version"], ["version"]] {
         assert_eq!(petiole(&args), (0, version.clone(), String::new()));
     }

@@ -7,6 +7,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use async_io::Timer;
+use petiole_core::auth::nkey;
 use petiole_core::config::model::Config;
 use petiole_core::link::{LinkId, Proof, Server};
 use petiole_core::random::Entropy;
@@ -26,8 +27,6 @@ use crate::node::{Node, NodeEvent};
 
 /// How long the peers may take to accept our last bytes at the end.
 const FAREWELL: Duration = Duration::from_secs(2);
-/// The version of the protocol family that peers gate features on.
-const SPEAKS: &str = "2.10.27";
 /// Slow password checks that may wait for their turn; who comes later is turned away by the
 /// authentication timeout.
 const MOST_WAITING_CHECKS: usize = 256;
@@ -35,6 +34,8 @@ const MOST_WAITING_CHECKS: usize = 256;
 /// A gateway that is ready to run.
 pub struct Leaf {
     config: Config,
+    id: String,
+    entropy: SystemEntropy,
     signer: Option<Box<dyn Signer>>,
     on_ready: Option<Box<dyn FnOnce(Ready)>>,
     on_reopen: Option<Box<dyn Fn()>>,
@@ -78,14 +79,31 @@ enum End {
 }
 
 impl Leaf {
-    /// A gateway of a checked configuration.
-    pub fn new(config: Config) -> Self {
-        Leaf {
-            config,
-            signer: None,
-            on_ready: None,
-            on_reopen: None,
+    /// A gateway of a checked configuration, with a new identity.
+    pub fn new(config: Config) -> Result<Self, RunError> {
+        let mut entropy = SystemEntropy::default();
+        let id = nkey::server_id(&mut entropy);
+        match entropy.error.take() {
+            Some(error) => Err(RunError::System(error)),
+            None => Ok(Leaf {
+                config,
+                id,
+                entropy,
+                signer: None,
+                on_ready: None,
+                on_reopen: None,
+            }),
         }
+    }
+
+    /// Its public server nkey, `N...`.
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// The name it goes by: `server_name`, else its id.
+    pub fn name(&self) -> &str {
+        self.config.server_name.as_deref().unwrap_or(&self.id)
     }
 
     /// Signs nonces of hubs in place of a credentials file.
@@ -106,20 +124,18 @@ impl Leaf {
         self
     }
 
-    /// Serves on this thread until a signal ends it. `id` is the server's public nkey.
-    pub fn run(self, id: String) -> Result<(), RunError> {
+    /// Serves on this thread until a signal ends it.
+    pub fn run(self) -> Result<(), RunError> {
         let executor = Rc::new(LocalExecutor::new());
-        async_io::block_on(executor.run(serve(self, id, executor.clone())))
+        async_io::block_on(executor.run(serve(self, executor.clone())))
     }
 }
 
-async fn serve(
-    leaf: Leaf,
-    id: String,
-    executor: Rc<LocalExecutor<'static>>,
-) -> Result<(), RunError> {
+async fn serve(leaf: Leaf, executor: Rc<LocalExecutor<'static>>) -> Result<(), RunError> {
     let Leaf {
         config,
+        id,
+        entropy,
         signer,
         on_ready,
         on_reopen,
@@ -128,11 +144,6 @@ async fn serve(
     let mut listener = Listener::bind(&config.host, config.port).map_err(RunError::Listen)?;
     let address = listener.local_addr();
     let server = describe(&config, id, address);
-    let mut entropy = SystemEntropy::default();
-    entropy.fill(&mut [0; 1]);
-    if let Some(error) = entropy.error.take() {
-        return Err(RunError::System(error));
-    }
     let clock = Clock::start();
     let node = Node::new(&config, server, Box::new(entropy), clock.now());
     let thread = Thread::new(node, clock);
@@ -242,7 +253,6 @@ fn describe(config: &Config, id: String, address: SocketAddr) -> Server {
     Server {
         name: config.server_name.clone().unwrap_or_else(|| id.clone()),
         id,
-        version: SPEAKS,
         toolchain: concat!("petiole ", env!("CARGO_PKG_VERSION")),
         host,
         port,

@@ -192,7 +192,7 @@ impl<N: Neighbour> Shard<N> {
         let mut seed = [0; 8];
         entropy.fill(&mut seed);
         let mut random = Random::new(u64::from_le_bytes(seed));
-        let hasher = FixedState::with_seed(random.next());
+        let hasher = FixedState::with_seed(random.draw());
         let mut shard = Shard {
             env,
             now: Instant::ZERO,
@@ -220,7 +220,7 @@ impl<N: Neighbour> Shard<N> {
             shard
                 .by_name
                 .insert(name.clone(), shard.accounts.len() as u32);
-            let seed = shard.random.next();
+            let seed = shard.random.draw();
             shard.accounts.push(Account {
                 interest: Interest::new(seed),
                 leafs: Vec::new(),

@@ -165,7 +165,7 @@ impl<N: Neighbour> Shard<N> {
         message: &Message<'_>,
         run: &[(GroupId, EntryId)],
     ) -> Option<u32> {
-        let draw = self.random.next();
+        let draw = self.random.draw();
         let interest = self.interest_of(from)?;
         let weighted = || {
             self.members(from, run)
@@ -175,7 +175,7 @@ impl<N: Neighbour> Shard<N> {
                 .map(|sub| (sub.link, u64::from(sub.weight)))
         };
         let total: u64 = weighted().map(|(_, weight)| weight).sum();
-        let mut left = (u128::from(draw) * u128::from(total) >> 64) as u64;
+        let mut left = ((u128::from(draw) * u128::from(total)) >> 64) as u64;
         weighted()
             .filter(|(_, weight)| *weight > 0)
             .find_map(|(link, weight)| {
