@@ -361,9 +361,15 @@ impl<N: Neighbour> Shard<N> {
             return shared;
         }
         if input.need > shared.len() / 2 || have > shared.len() / 2 {
-            // A large payload: read the rest of it where it is put together.
+            // A large payload: read the rest of it where it is put together. A long line does not
+            // say how long it is: byte by byte it would be looked at anew each time.
+            let room = if input.need > have + 1 {
+                input.need
+            } else {
+                have * 2
+            };
             input.filled = have;
-            input.partial.resize(input.need.max(have + 1), 0);
+            input.partial.resize(room.max(have + 1), 0);
             return input.partial.get_mut(have..).unwrap_or_default();
         }
         let (front, rest) = shared.split_at_mut(have);
