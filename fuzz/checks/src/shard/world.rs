@@ -23,6 +23,9 @@ use super::hub::{self, View};
 const MOST_PEERS: usize = 10;
 /// Bytes of a peer that wait to be read.
 const MOST_WAITING: usize = 64 << 10;
+/// The buffer that all links share. Smaller than a payload or a line of a hub may be, so that some
+/// are put together in a buffer of their own.
+const READ_BUFFER: usize = 4 << 10;
 /// What one read brings at most.
 const READ: usize = 2 << 10;
 /// What one read can make a link owe its peer, over what its limits allow: error lines for single
@@ -143,7 +146,7 @@ impl World {
             dials: VecDeque::new(),
             signs: VecDeque::new(),
             checks: VecDeque::new(),
-            buffer: vec![0; 64 << 10],
+            buffer: vec![0; READ_BUFFER],
             comparable: true,
         };
         world.settle();
