@@ -458,22 +458,19 @@ impl<N: Neighbour> Shard<N> {
             }
         }
         let Some(id) = own else { return };
-        let Some(sub) = account.interest.sub_mut(id) else {
+        let Some(sub) = account.interest.sub(id) else {
             return;
         };
         let Some(link) = self.links.get_mut(from) else {
             return;
         };
-        sub.delivered += 1;
+        // Not a delivery that an UNSUB counts.
         write::no_responders(
             link.out.buffer(&mut self.pool),
             reply,
             sub.sid.as_bytes(),
             message.subject,
         );
-        if sub.delivered >= sub.max {
-            self.end_sub(from, id);
-        }
     }
 }
 
