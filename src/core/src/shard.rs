@@ -361,9 +361,15 @@ impl<N: Neighbour> Shard<N> {
             return shared;
         }
         if input.need > shared.len() / 2 || have > shared.len() / 2 {
-            // A large payload: read the rest of it where it is put together.
+            // A large payload: read the rest of it where it is put together. A long line does not
+            // say how long it is: byte by byte it would be looked at anew each time.
+            let room = if input.need > have + 1 {
+                input.need
+            } else {
+                have * 2
+            };
             input.filled = have;
-            input.partial.resize(input.need.max(have + 1), 0);
+            input.partial.resize(room.max(have + 1), 0);
             return input.partial.get_mut(have..).unwrap_or_default();
         }
         let (front, rest) = shared.split_at_mut(have);
@@ -457,11 +463,20 @@ impl<N: Neighbour> Shard<N> {
         }
     }
 
-    /// After input of a link: neighbours hear of changed interest, its timer is right.
+    /// After input of a link: neighbours hear of changed interest, its timer is right, and what it
+    /// is owed is within bounds.
     fn finish_batch(&mut self, place: u32) {
         let account = self.links.get(place).map_or(NONE, |link| link.account);
         self.show_changes(account);
         self.settle(place);
+        // Deliveries are checked one by one; a client that asks for more answers than it takes is
+        // found here.
+        if let Some(link) = self.links.get(place)
+            && link.neighbour.standing().reach == Reach::Local
+            && link.out.len() > self.env.limits.max_pending
+        {
+            self.drop_slow_consumer(place, link.out.len());
+        }
     }
 
     /// Lets the neighbour at `place` handle something and does what it asks for.

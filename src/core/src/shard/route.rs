@@ -422,7 +422,7 @@ impl<N: Neighbour> Shard<N> {
         }
     }
 
-    fn drop_slow_consumer(&mut self, place: u32, pending: usize) {
+    pub(super) fn drop_slow_consumer(&mut self, place: u32, pending: usize) {
         if self
             .links
             .get(place)
