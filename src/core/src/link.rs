@@ -110,6 +110,8 @@ pub trait Neighbour: Sized {
         proof: Proof,
         cx: &mut Cx<'_>,
     ) -> Result<Action<'static>, ProtoError>;
+    /// How log lines name it.
+    fn label(&self) -> String;
     /// How it stands.
     fn standing(&self) -> Standing;
     /// Whether a message on `subject` may go to it at all (in a queue group's name).

@@ -456,6 +456,10 @@ impl Neighbour for Client {
         }
     }
 
+    fn label(&self) -> String {
+        self.prefix().to_string()
+    }
+
     #[inline]
     fn standing(&self) -> Standing {
         Standing {
