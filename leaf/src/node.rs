@@ -14,9 +14,9 @@ use petiole_core::link::client::Client;
 use petiole_core::link::leaf::Leaf;
 use petiole_core::link::queue::WritePlan;
 use petiole_core::link::uplink::{Reports, State, Uplink};
-use petiole_core::link::{Env, LinkId, Proof, Server};
+use petiole_core::link::{Env, Event, LinkId, Proof, Server};
 use petiole_core::random::{Entropy, Random};
-use petiole_core::shard::{Event, Shard, Wants};
+use petiole_core::shard::{Shard, Wants};
 use petiole_core::time::Instant;
 use petiole_net::driver::Engine;
 

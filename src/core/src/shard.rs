@@ -19,11 +19,10 @@ use std::time::Duration;
 use foldhash::fast::FixedState;
 use hashbrown::{HashMap, HashTable};
 
-use crate::auth::users::SlowCheck;
 use crate::config::model::GLOBAL_ACCOUNT;
 use crate::interest::{Interest, Reach, SubId};
 use crate::link::queue::{OutQueue, Pool};
-use crate::link::{Action, Cx, Env, LinkId, Neighbour, Proof};
+use crate::link::{Action, Cx, Env, Event, LinkId, Neighbour, Proof};
 use crate::random::{self, Entropy, Random};
 use crate::slab::{NONE, Slab};
 use crate::time::Instant;
@@ -42,42 +41,6 @@ pub const HIGH_WATER: usize = 1 << 20;
 
 /// How long a link that is being closed may take to accept its last bytes.
 const FAREWELL: Duration = Duration::from_secs(2);
-
-/// Something for the role to do or to know.
-#[derive(Debug)]
-pub enum Event {
-    /// Run it away from this thread and bring the result with [`Shard::handle_proof`].
-    Verify {
-        /// For this link.
-        link: LinkId,
-        /// The work.
-        check: SlowCheck,
-    },
-    /// Sign the nonce with the remote's credentials and bring the result with
-    /// [`Shard::handle_proof`].
-    Sign {
-        /// For this link.
-        link: LinkId,
-        /// The remote's place in the configuration.
-        remote: usize,
-        /// What to sign.
-        nonce: Box<[u8]>,
-    },
-    /// The hub named addresses it can be reached at.
-    Discovered {
-        /// The remote's place in the configuration.
-        remote: usize,
-        /// `host:port` each.
-        addresses: Vec<String>,
-    },
-    /// The link is up.
-    Synced {
-        /// The link.
-        link: LinkId,
-        /// The remote's place in the configuration.
-        remote: usize,
-    },
-}
 
 /// What a driver shall do with a link.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

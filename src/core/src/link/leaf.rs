@@ -12,9 +12,10 @@ use crate::account::perms::{HubRules, LeafRules};
 use crate::config::model::{Remote, Secret, Url};
 use crate::interest::{EntryId, Reach};
 use crate::link::liveness::{Beat, Liveness};
-use crate::link::{Action, Cx, Env, Neighbour, Offer, Outlet, Proof, Role, Standing, Target};
+use crate::link::{
+    Action, Cx, Env, Event, Neighbour, Offer, Outlet, Proof, Role, Standing, Target,
+};
 use crate::message::Message;
-use crate::shard::Event;
 use crate::subject;
 use crate::time::Instant;
 use crate::wire::error::ProtoError;
