@@ -13,10 +13,10 @@ use petiole_core::config::model::{Config, Remote, Url};
 use petiole_core::link::client::Client;
 use petiole_core::link::leaf::Leaf;
 use petiole_core::link::queue::WritePlan;
-use petiole_core::link::uplink::{State, Uplink};
-use petiole_core::link::{Env, LinkId, Proof, Server};
+use petiole_core::link::uplink::{Reports, State, Uplink};
+use petiole_core::link::{Env, Event, LinkId, Proof, Server};
 use petiole_core::random::{Entropy, Random};
-use petiole_core::shard::{Event, Shard, Wants};
+use petiole_core::shard::{Shard, Wants};
 use petiole_core::time::Instant;
 use petiole_net::driver::Engine;
 
@@ -109,10 +109,14 @@ impl Node {
         };
         let accounts = config.accounts.iter().map(|account| account.name.as_str());
         let shard = Shard::new(env, accounts, entropy);
+        let reports = Reports {
+            connect: config.connect_error_reports,
+            reconnect: config.reconnect_error_reports,
+        };
         let uplinks = config
             .remotes
             .iter()
-            .map(|remote| Uplink::new(now, Arc::new(remote.clone()), &mut random))
+            .map(|remote| Uplink::new(now, Arc::new(remote.clone()), reports, &mut random))
             .collect();
         let mut node = Node {
             shard,
