@@ -435,13 +435,13 @@ impl World {
     }
 
     fn check_pending(&self, id: LinkId) {
-        // Interest for a hub is not bounded by bytes, but by the write deadline.
         let shard = self.node.shard();
-        if let Some(Peer::Hub(_)) = shard.neighbour(id) {
-            return;
-        }
-        let pending = shard.pending(id);
-        let most = self.config.limits.max_pending + BATCH;
+        let (pending, max_pending) = (shard.pending(id), self.config.limits.max_pending);
+        let most = match shard.neighbour(id) {
+            // Messages, changes of interest, and all the interest of the clients of a small file.
+            Some(Peer::Hub(_)) => 2 * max_pending + 2 * BATCH,
+            _ => max_pending + BATCH,
+        };
         assert!(pending <= most, "{pending} bytes wait for one peer");
     }
 
