@@ -1,3 +1,115 @@
 //! A leaf node for NATS that fits a gateway: the embedding face.
 
+#[cfg(not(feature = "leaf"))]
+compile_error!("a program without a role has nothing to do: build with `--features leaf`");
+
+mod banner;
+pub mod files;
 pub mod logger;
+
+use std::fmt;
+
+pub use banner::{banner, first_steps};
+pub use petiole_core::config::model as config;
+pub use petiole_leaf::{Signature, Signer};
+
+use config::Config;
+use logger::LogError;
+use petiole_core::config::{CheckError, check};
+use petiole_leaf::Leaf;
+
+/// Why a server did not start, or did not stop in order.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum RunError {
+    /// The options do not go together.
+    Config(CheckError),
+    /// The log could not be opened.
+    Log(LogError),
+    /// Something that was said in the log, `[FTL]`.
+    Fatal(String),
+}
+
+impl fmt::Display for RunError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            RunError::Config(error) => error.fmt(f),
+            RunError::Log(error) => error.fmt(f),
+            RunError::Fatal(text) => f.write_str(text),
+        }
+    }
+}
+
+impl std::error::Error for RunError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            RunError::Config(error) => Some(error),
+            RunError::Log(error) => Some(error),
+            RunError::Fatal(_) => None,
+        }
+    }
+}
+
+/// A server of a configuration, for programs that embed one.
+///
+/// ```no_run
+/// let mut config = petiole::config::Config::default();
+/// config.port = 4333;
+/// petiole::Server::new(config).run()?;
+/// # Ok::<(), petiole::RunError>(())
+/// ```
+pub struct Server {
+    config: Config,
+    signer: Option<Box<dyn Signer>>,
+}
+
+impl Server {
+    /// Not running yet. The configuration is checked when it is run.
+    pub fn new(config: Config) -> Self {
+        Server {
+            config,
+            signer: None,
+        }
+    }
+
+    /// Signs the nonces of hubs, in place of credentials files.
+    pub fn signer(mut self, signer: impl Signer + 'static) -> Self {
+        self.signer = Some(Box::new(signer));
+        self
+    }
+
+    /// Serves on this thread until a signal ends it. An embedding program's own logger stays in
+    /// use.
+    pub fn run(self) -> Result<(), RunError> {
+        let Server { config, signer } = self;
+        check(&config).map_err(RunError::Config)?;
+        match logger::init(&config.log) {
+            Ok(()) | Err(LogError::Taken) => {}
+            Err(error) => return Err(RunError::Log(error)),
+        }
+        let mut leaf = Leaf::new(config.clone()).map_err(fatal)?;
+        banner(&config, leaf.id(), leaf.name());
+        if let Some(signer) = signer {
+            leaf = leaf.signer(signer);
+        }
+        if let Some(path) = &config.pid_file {
+            files::write_pid_file(path)
+                .map_err(|error| fatal(format!("Could not write pidfile: {error}")))?;
+        }
+        leaf.on_reopen(logger::reopen)
+            .on_ready(move |ready| first_steps(&config, ready.address))
+            .run()
+            .map_err(fatal)
+    }
+}
+
+/// Serves until a signal ends it: [`Server::new`] and [`Server::run`].
+pub fn run(config: Config) -> Result<(), RunError> {
+    Server::new(config).run()
+}
+
+fn fatal(error: impl fmt::Display) -> RunError {
+    let text = error.to_string();
+    logger::fatal(&text);
+    RunError::Fatal(text)
+}

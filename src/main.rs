@@ -1,27 +1,99 @@
-//! tmp
-use petiole_core::config;
-struct L;
-impl config::Loader for L {
-    fn read(&self, p: &str) -> Result<String, String> {
-        std::fs::read_to_string(p).map_err(|e| e.to_string())
-    }
-    fn env(&self, n: &str) -> Option<String> {
-        std::env::var(n).ok()
+//! The program: arguments, configuration, roles, exit code. Nothing else.
+
+mod cli;
+
+use std::fmt::Display;
+use std::io::Write as _;
+use std::process::ExitCode;
+
+use cli::{Cli, CliError, Command};
+use petiole::RunError;
+use petiole::config::Config;
+use petiole::files::FileLoader;
+use petiole_core::config::load;
+use petiole_core::wire::VERSION;
+
+/// Before every text on standard error, whatever the program is called: scripts look for it.
+const PROGRAM: &str = "nats-server";
+
+fn main() -> ExitCode {
+    match cli::parse(std::env::args_os().skip(1)) {
+        Ok(Command::Run(cli)) => start(&cli),
+        Ok(Command::Help) => {
+            print(cli::usage());
+            ExitCode::SUCCESS
+        }
+        Ok(Command::Version) => {
+            print(format_args!(
+                "{PROGRAM}: v{VERSION} (petiole {})\n",
+                env!("CARGO_PKG_VERSION")
+            ));
+            ExitCode::SUCCESS
+        }
+        Err(CliError::Misused(reason)) => {
+            complain(format_args!("{reason}\n"));
+            print(cli::usage());
+            ExitCode::SUCCESS
+        }
+        Err(error @ CliError::Refused(_)) => die(error),
     }
 }
-fn main() {
-    let args: Vec<String> = std::env::args().collect();
-    let mut config = config::model::Config::default();
-    if args.get(1).map(String::as_str) == Some("-c") {
-        match config::load(&args[2], &L) {
-            Ok(l) => config = l.config,
-            Err(e) => {
-                eprintln!("nats-server: {e}");
-                std::process::exit(1)
-            }
-        }
+
+fn start(cli: &Cli) -> ExitCode {
+    if let Some(warning) = cli.warnings() {
+        complain(format_args!("{PROGRAM}: {warning}\n"));
     }
-    let _ = petiole::logger::init(&config.log);
-    let id = nkeys::KeyPair::new_server().public_key();
-    petiole_leaf::Leaf::new(config).run(id).unwrap();
+    let path = cli.config.as_deref().filter(|path| !path.is_empty());
+    let config = match path {
+        None if cli.check => {
+            return die("must specify [-c, --config] option to check configuration file syntax");
+        }
+        None => Config::default(),
+        Some(path) => match load(path, &FileLoader) {
+            Err(errors) => return die(errors),
+            Ok(loaded) => {
+                let lines = loaded.warnings.iter().map(|line| format!("{line}\n"));
+                let warnings: String = lines.collect();
+                match (cli.check, warnings.is_empty()) {
+                    (true, false) => return die(warnings),
+                    (true, true) => {
+                        let digest = loaded.config.digest.unwrap_or_default();
+                        complain(format_args!(
+                            "{PROGRAM}: configuration file {path} is valid (sha256:{digest})\n"
+                        ));
+                        return ExitCode::SUCCESS;
+                    }
+                    (false, _) => complain(warnings),
+                }
+                loaded.config
+            }
+        },
+    };
+    let config = match cli::apply(cli, config) {
+        Ok(config) => config,
+        Err(error) => return die(error),
+    };
+    match petiole::run(config) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(RunError::Fatal(_)) => ExitCode::FAILURE,
+        Err(RunError::Log(error)) => {
+            complain(format_args!("{}{error}\n", petiole::logger::timestamp()));
+            ExitCode::FAILURE
+        }
+        Err(error) => die(error),
+    }
+}
+
+fn die(reason: impl Display) -> ExitCode {
+    complain(format_args!("{PROGRAM}: {reason}\n"));
+    ExitCode::FAILURE
+}
+
+/// Nobody can be told that nobody reads it.
+fn complain(text: impl Display) {
+    let _ = write!(std::io::stderr(), "{text}");
+}
+
+fn print(text: impl Display) {
+    let _ = write!(std::io::stdout(), "{text}");
 }

@@ -74,3 +74,9 @@ pub(crate) fn prove(
     }
     Ok(Signed::default())
 }
+
+impl<S: Signer + ?Sized> Signer for Box<S> {
+    fn sign(&self, remote: &Remote, nonce: &[u8]) -> Result<Signature, String> {
+        (**self).sign(remote, nonce)
+    }
+}

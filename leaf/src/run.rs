@@ -7,6 +7,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use async_io::Timer;
+use petiole_core::auth::nkey;
 use petiole_core::config::model::Config;
 use petiole_core::link::{LinkId, Proof, Server};
 use petiole_core::random::Entropy;
@@ -26,8 +27,6 @@ use crate::node::{Node, NodeEvent};
 
 /// How long the peers may take to accept our last bytes at the end.
 const FAREWELL: Duration = Duration::from_secs(2);
-/// The version of the protocol family that peers gate features on.
-const SPEAKS: &str = "2.10.27";
 /// Slow password checks that may wait for their turn; who comes later is turned away by the
 /// authentication timeout.
 const MOST_WAITING_CHECKS: usize = 256;
@@ -35,6 +34,8 @@ const MOST_WAITING_CHECKS: usize = 256;
 /// A gateway that is ready to run.
 pub struct Leaf {
     config: Config,
+    id: String,
+    entropy: SystemEntropy,
     signer: Option<Box<dyn Signer>>,
     on_ready: Option<Box<dyn FnOnce(Ready)>>,
     on_reopen: Option<Box<dyn Fn()>>,
@@ -68,22 +69,41 @@ impl fmt::Display for RunError {
 
 impl std::error::Error for RunError {}
 
-/// Why the serving came to an end.
+/// What an operator asks for, and the end of what takes its time.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum End {
     Stop,
+    Terminate,
+    LameDuck,
     LameDuckDone,
 }
 
 impl Leaf {
-    /// A gateway of a checked configuration.
-    pub fn new(config: Config) -> Self {
-        Leaf {
-            config,
-            signer: None,
-            on_ready: None,
-            on_reopen: None,
+    /// A gateway of a checked configuration, with a new identity.
+    pub fn new(config: Config) -> Result<Self, RunError> {
+        let mut entropy = SystemEntropy::default();
+        let id = nkey::server_id(&mut entropy);
+        match entropy.error.take() {
+            Some(error) => Err(RunError::System(error)),
+            None => Ok(Leaf {
+                config,
+                id,
+                entropy,
+                signer: None,
+                on_ready: None,
+                on_reopen: None,
+            }),
         }
+    }
+
+    /// Its public server nkey, `N...`.
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// The name it goes by: `server_name`, else its id.
+    pub fn name(&self) -> &str {
+        self.config.server_name.as_deref().unwrap_or(&self.id)
     }
 
     /// Signs nonces of hubs in place of a credentials file.
@@ -104,16 +124,18 @@ impl Leaf {
         self
     }
 
-    /// Serves on this thread until a signal ends it. `id` is the server's public nkey.
-    pub fn run(self, id: String) -> Result<(), RunError> {
-        let executor = LocalExecutor::new();
-        async_io::block_on(executor.run(serve(self, id, &executor)))
+    /// Serves on this thread until a signal ends it.
+    pub fn run(self) -> Result<(), RunError> {
+        let executor = Rc::new(LocalExecutor::new());
+        async_io::block_on(executor.run(serve(self, executor.clone())))
     }
 }
 
-async fn serve<'a>(leaf: Leaf, id: String, executor: &LocalExecutor<'a>) -> Result<(), RunError> {
+async fn serve(leaf: Leaf, executor: Rc<LocalExecutor<'static>>) -> Result<(), RunError> {
     let Leaf {
         config,
+        id,
+        entropy,
         signer,
         on_ready,
         on_reopen,
@@ -122,17 +144,12 @@ async fn serve<'a>(leaf: Leaf, id: String, executor: &LocalExecutor<'a>) -> Resu
     let mut listener = Listener::bind(&config.host, config.port).map_err(RunError::Listen)?;
     let address = listener.local_addr();
     let server = describe(&config, id, address);
-    let mut entropy = SystemEntropy::default();
-    entropy.fill(&mut [0; 1]);
-    if let Some(error) = entropy.error.take() {
-        return Err(RunError::System(error));
-    }
     let clock = Clock::start();
     let node = Node::new(&config, server, Box::new(entropy), clock.now());
     let thread = Thread::new(node, clock);
     let role = Role {
         thread: thread.clone(),
-        executor,
+        executor: executor.clone(),
         signer: signer.map(Rc::from),
     };
 
@@ -148,53 +165,65 @@ async fn serve<'a>(leaf: Leaf, id: String, executor: &LocalExecutor<'a>) -> Resu
         on_ready(Ready { address });
     }
 
-    let accepting = async {
-        loop {
-            let (socket, peer) = listener.accept().await;
-            let link = thread.with(|node, now| node.accept(now, peer));
-            role.drive(link, Transport::tcp(socket));
+    // Tasks of their own, each polled only when it has something to do: what is part of the main
+    // future would be polled at every wake-up of the thread.
+    let (ended, ends) = unbounded();
+    let accepting = executor.spawn({
+        let (thread, role) = (thread.clone(), role.clone());
+        async move {
+            loop {
+                let (socket, peer) = listener.accept().await;
+                let link = thread.with(|node, now| node.accept(now, peer));
+                role.drive(link, Transport::tcp(socket));
+            }
         }
-    };
-    let working = role.work(&checks);
-    let ended = async {
-        loop {
-            match signals.next().await {
-                Some(signal @ (Signal::Interrupt | Signal::Terminate | Signal::Quit)) => {
-                    log::info!("Trapped {:?} signal", signal.name());
-                    return End::Stop;
-                }
-                Some(signal @ Signal::LameDuck) => {
-                    log::info!("Trapped {:?} signal", signal.name());
-                    return End::LameDuckDone;
-                }
-                Some(Signal::Reopen) => {
+    });
+    let working = executor.spawn({
+        let (role, ended) = (role.clone(), ended.clone());
+        async move {
+            role.work(&checks).await;
+            let _ = ended.send(End::LameDuckDone).await;
+        }
+    });
+    let listening = executor.spawn(async move {
+        while let Some(signal) = signals.next().await {
+            let end = match signal {
+                Signal::Interrupt | Signal::Quit => End::Stop,
+                Signal::Terminate => End::Terminate,
+                Signal::LameDuck => End::LameDuck,
+                Signal::Reopen => {
                     if let Some(reopen) = &on_reopen {
                         reopen();
                     }
+                    continue;
                 }
-                Some(signal @ Signal::Reload) => log::warn!(
-                    "Trapped {:?} signal: reload is not served by this version; restart instead",
-                    signal.name()
-                ),
-                None => std::future::pending().await,
+                Signal::Reload => {
+                    log::warn!(
+                        "Trapped {:?} signal: reload is not served by this version; restart instead",
+                        signal.name()
+                    );
+                    continue;
+                }
+            };
+            log::info!("Trapped {:?} signal", signal.name());
+            let _ = ended.send(end).await;
+        }
+    });
+    let mut accepting = Some(accepting);
+    while let Ok(end) = ends.recv().await {
+        match end {
+            End::Stop | End::LameDuckDone => break,
+            // A lame duck takes its time (operations, signals).
+            End::Terminate if accepting.is_none() => {}
+            End::Terminate => break,
+            End::LameDuck => {
+                // The listener goes with the task.
+                accepting = None;
+                thread.with(|node, now| node.enter_lame_duck(now));
             }
         }
-    };
-    let end = ended.or(accepting).or(working).await;
-    drop(listener);
-    if end == End::LameDuckDone {
-        thread.with(|node, now| node.enter_lame_duck(now));
-        // SIGINT still ends it at once; SIGTERM waits (operations, signals).
-        let interrupted = async {
-            while let Some(signal) = signals.next().await {
-                if matches!(signal, Signal::Interrupt | Signal::Quit) {
-                    break;
-                }
-            }
-            End::Stop
-        };
-        role.work(&checks).or(interrupted).await;
     }
+    drop((accepting, working, listening));
     log::info!("Initiating Shutdown...");
     thread.with(|node, now| node.shut_down(now));
     let gone = async {
@@ -224,7 +253,6 @@ fn describe(config: &Config, id: String, address: SocketAddr) -> Server {
     Server {
         name: config.server_name.clone().unwrap_or_else(|| id.clone()),
         id,
-        version: SPEAKS,
         toolchain: concat!("petiole ", env!("CARGO_PKG_VERSION")),
         host,
         port,
@@ -233,13 +261,14 @@ fn describe(config: &Config, id: String, address: SocketAddr) -> Server {
 }
 
 /// The work of the role beside its drivers.
-struct Role<'e, 'a> {
+#[derive(Clone)]
+struct Role {
     thread: Rc<Thread<Node>>,
-    executor: &'e LocalExecutor<'a>,
+    executor: Rc<LocalExecutor<'static>>,
     signer: Option<Rc<dyn Signer>>,
 }
 
-impl Role<'_, '_> {
+impl Role {
     fn drive(&self, link: LinkId, transport: Transport) {
         let thread = self.thread.clone();
         self.executor
@@ -248,14 +277,14 @@ impl Role<'_, '_> {
     }
 
     /// Does what the node asks for until a lame duck is done.
-    async fn work(&self, checks: &Sender<NodeEvent>) -> End {
+    async fn work(&self, checks: &Sender<NodeEvent>) {
         loop {
             self.thread.events().await;
             while let Some(event) = self.thread.with(|node, _| node.poll_event()) {
                 self.handle(event, checks).await;
             }
             if self.thread.with(|node, _| node.is_done()) {
-                return End::LameDuckDone;
+                return;
             }
         }
     }

@@ -16,5 +16,6 @@ pub mod value;
 
 pub use check::{CheckError, check, payload_warning};
 pub use diag::{ConfigErrors, Diagnostic};
-pub use options::{Loaded, load};
+pub use options::{BadUrl, Loaded, load, parse_remote_url};
 pub use parse::Loader;
+pub use units::quote;

@@ -553,11 +553,17 @@ struct Cache {
     scratch: Vec<EntryId>,
 }
 
+#[derive(Debug, Clone)]
+struct Answer {
+    subject: Box<[u8]>,
+    entries: Box<[EntryId]>,
+}
+
 #[derive(Debug, Default, Clone)]
 struct CacheSlot {
     hash: u64,
     generation: u64,
-    kept: Option<Box<(Box<[u8]>, Box<[EntryId]>)>>,
+    kept: Option<Box<Answer>>,
 }
 
 impl Cache {
@@ -585,7 +591,10 @@ impl Cache {
         let hit = self.slots.get(at).is_some_and(|slot| {
             slot.hash == hash
                 && slot.generation == self.generation
-                && slot.kept.as_ref().is_some_and(|kept| *kept.0 == *subject)
+                && slot
+                    .kept
+                    .as_ref()
+                    .is_some_and(|kept| *kept.subject == *subject)
         });
         if !hit {
             self.scratch.clear();
@@ -610,12 +619,15 @@ impl Cache {
                 return &self.scratch;
             }
             slot.generation = self.generation;
-            slot.kept = Some(Box::new((subject.into(), self.scratch.as_slice().into())));
+            slot.kept = Some(Box::new(Answer {
+                subject: subject.into(),
+                entries: self.scratch.as_slice().into(),
+            }));
         }
         self.slots
             .get(at)
             .and_then(|slot| slot.kept.as_ref())
-            .map_or(&[], |kept| &kept.1)
+            .map_or(&[], |kept| &kept.entries)
     }
 }
 

@@ -49,8 +49,6 @@ pub struct Server {
     pub id: String,
     /// `server_name`, or the id.
     pub name: String,
-    /// The version of the protocol family it behaves like; clients gate features on it.
-    pub version: &'static str,
     /// The toolchain, where nats-server names its Go release. Informational.
     pub toolchain: &'static str,
     /// What clients are told as host.

@@ -18,7 +18,7 @@ pub struct Message<'a> {
 
 impl<'a> Message<'a> {
     /// The queue group names it is restricted to.
-    pub fn queues(&self) -> impl Iterator<Item = &'a [u8]> + use<'a> {
+    pub fn queues(&self) -> impl Iterator<Item = &'a [u8]> + Clone + use<'a> {
         self.queue_list
             .split(|b| *b == b' ' || *b == b'\t')
             .filter(|name| !name.is_empty())

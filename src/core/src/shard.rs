@@ -192,7 +192,7 @@ impl<N: Neighbour> Shard<N> {
         let mut seed = [0; 8];
         entropy.fill(&mut seed);
         let mut random = Random::new(u64::from_le_bytes(seed));
-        let hasher = FixedState::with_seed(random.next());
+        let hasher = FixedState::with_seed(random.draw());
         let mut shard = Shard {
             env,
             now: Instant::ZERO,
@@ -220,7 +220,7 @@ impl<N: Neighbour> Shard<N> {
             shard
                 .by_name
                 .insert(name.clone(), shard.accounts.len() as u32);
-            let seed = shard.random.next();
+            let seed = shard.random.draw();
             shard.accounts.push(Account {
                 interest: Interest::new(seed),
                 leafs: Vec::new(),
@@ -982,7 +982,6 @@ impl<N: Neighbour> Shard<N> {
             return;
         };
         link.out.advance(count, &mut self.pool);
-        link.woken = false;
         link.blocked = false;
         if count > 0 {
             link.progress = now;
@@ -1002,7 +1001,6 @@ impl<N: Neighbour> Shard<N> {
         else {
             return;
         };
-        link.woken = false;
         if !std::mem::replace(&mut link.blocked, true) {
             let until = link.progress + self.env.limits.write_deadline;
             self.arm(id.place, until);
@@ -1010,11 +1008,12 @@ impl<N: Neighbour> Shard<N> {
     }
 
     /// A link that has something to write, may be read from again, or is to be closed. Each is
-    /// named once until it has been written to.
+    /// named once, however much was queued for it since the last call.
     pub fn poll_wake(&mut self) -> Option<LinkId> {
         loop {
             let place = self.wakes.pop()?;
-            if let Some(link) = self.links.get(place) {
+            if let Some(link) = self.links.get_mut(place) {
+                link.woken = false;
                 return Some(LinkId {
                     place,
                     turn: link.turn,

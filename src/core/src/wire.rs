@@ -7,6 +7,10 @@ pub mod write;
 
 use crate::message::Message;
 
+/// The version that peers are told. Clients gate features on it and hubs may demand one, so it
+/// names the nats-server whose behaviour this one follows, not our own release.
+pub const VERSION: &str = "2.15.1";
+
 /// One operation of a peer. All slices borrow the buffer it was parsed from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Op<'a> {

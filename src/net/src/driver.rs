@@ -175,7 +175,8 @@ impl<E: Engine> Thread<E> {
         };
         self.with(|engine, now| engine.handle_closed(now, id, &cause));
         if end.is_ok() {
-            linger(transport).await;
+            // Boxed: its scrap buffer would otherwise be part of every idle connection.
+            Box::pin(linger(transport)).await;
         }
     }
 

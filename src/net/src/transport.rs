@@ -13,6 +13,8 @@ pub struct Transport {
     /// The last read filled its buffer, or the reactor said there is something: reading may bring
     /// bytes. After a short read it would only bring "try again", a system call for nothing.
     readable: bool,
+    /// The same for writing: false from "try again" until the reactor says there is room.
+    writable: bool,
 }
 
 impl Transport {
@@ -21,6 +23,7 @@ impl Transport {
         Transport {
             socket,
             readable: false,
+            writable: true,
         }
     }
 
@@ -55,14 +58,16 @@ impl Transport {
         pieces: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         loop {
+            if !self.writable {
+                ready!(self.socket.poll_writable(cx))?;
+                self.writable = true;
+            }
             let written = match pieces {
                 [only] => self.socket.get_ref().write(only),
                 _ => self.socket.get_ref().write_vectored(pieces),
             };
             match written {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    ready!(self.socket.poll_writable(cx))?;
-                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.writable = false,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 done => return Poll::Ready(done),
             }

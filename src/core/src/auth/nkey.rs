@@ -8,6 +8,8 @@ use std::fmt;
 use data_encoding::{BASE64, BASE64URL_NOPAD};
 use nkeys::{KeyPair, KeyPairType};
 
+use crate::random::Entropy;
+
 /// What is wrong with a key, a seed or a signature. Carries none of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -38,6 +40,16 @@ impl fmt::Display for NkeyError {
 }
 
 impl std::error::Error for NkeyError {}
+
+/// A new public server key, `N...`: a server's id. Its private half is not kept, as nothing is ever
+/// signed with it.
+pub fn server_id(entropy: &mut dyn Entropy) -> String {
+    let mut seed = [0; 32];
+    entropy.fill(&mut seed);
+    KeyPair::new_from_raw(KeyPairType::Server, seed)
+        .map(|pair| pair.public_key())
+        .unwrap_or_default()
+}
 
 /// Whether `text` is a public user nkey.
 pub fn is_user_key(text: &str) -> bool {

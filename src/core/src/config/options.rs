@@ -11,6 +11,8 @@ mod top;
 mod unserved;
 mod url;
 
+pub use url::{BadUrl, parse as parse_remote_url};
+
 use super::diag::{ConfigErrors, Diagnostic};
 use super::digest::digest;
 use super::model::Config;

@@ -107,7 +107,7 @@ pub(super) fn show_duration(duration: Duration) -> String {
 }
 
 /// Text as Go's `%q` prints it.
-pub(super) fn quote(text: &str) -> String {
+pub fn quote(text: &str) -> String {
     let mut out = String::with_capacity(text.len() + 2);
     out.push('"');
     for c in text.chars() {

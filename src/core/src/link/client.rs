@@ -106,7 +106,7 @@ impl Client {
         ServerInfo {
             server_id: &server.id,
             server_name: &server.name,
-            version: server.version,
+            version: crate::wire::VERSION,
             go: server.toolchain,
             host: &server.host,
             port: server.port,

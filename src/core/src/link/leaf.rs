@@ -260,7 +260,7 @@ impl Leaf {
         let name = server.name.clone();
         let (user, pass) = (self.url.user.clone(), self.url.password.clone());
         let connect = LeafConnect {
-            version: server.version,
+            version: crate::wire::VERSION,
             nkey: signed.nkey,
             jwt: signed.jwt,
             sig: signed.sig,

@@ -38,7 +38,7 @@ impl<N: Neighbour> Shard<N> {
         };
         self.sequence += 1;
 
-        let mut scratch = std::mem::take(&mut self.scratch);
+        let scratch = &mut self.scratch;
         let interest = &mut account.interest;
         interest.matching(message.subject, &mut |id, entry| {
             scratch.local.extend_from_slice(entry.plain.local());
@@ -50,9 +50,17 @@ impl<N: Neighbour> Shard<N> {
                 .groups
                 .extend(entry.groups().iter().map(|group| (group.id, id)));
         });
+        if scratch.local.is_empty() && scratch.distant.is_empty() && scratch.groups.is_empty() {
+            if wants_no_responders {
+                self.answer_no_responders(from, message);
+            }
+            return;
+        }
         for (sub, _) in &mut scratch.distant {
             *sub = interest.sub(SubId(*sub)).map_or(from, |sub| sub.link);
         }
+        // Out of the way of what follows, which needs all of the shard.
+        let mut scratch = std::mem::take(scratch);
         if !scratch.groups.is_empty() {
             self.choose_members(from, origin, message, &mut scratch);
         }
@@ -157,7 +165,7 @@ impl<N: Neighbour> Shard<N> {
         message: &Message<'_>,
         run: &[(GroupId, EntryId)],
     ) -> Option<u32> {
-        let draw = self.random.next();
+        let draw = self.random.draw();
         let interest = self.interest_of(from)?;
         let weighted = || {
             self.members(from, run)
@@ -167,7 +175,7 @@ impl<N: Neighbour> Shard<N> {
                 .map(|sub| (sub.link, u64::from(sub.weight)))
         };
         let total: u64 = weighted().map(|(_, weight)| weight).sum();
-        let mut left = (u128::from(draw) * u128::from(total) >> 64) as u64;
+        let mut left = ((u128::from(draw) * u128::from(total)) >> 64) as u64;
         weighted()
             .filter(|(_, weight)| *weight > 0)
             .find_map(|(link, weight)| {

@@ -516,3 +516,715 @@ fn unquote(text: &[u8]) -> &[u8] {
         _ => text,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::wire::write::{self, Headers};
+
+    const LIMITS: ParseLimits = ParseLimits {
+        control_line: 4096,
+        payload: 1 << 20,
+        headers: true,
+    };
+    const LEAF_LIMITS: ParseLimits = ParseLimits {
+        control_line: usize::MAX,
+        payload: usize::MAX,
+        headers: true,
+    };
+
+    #[derive(Clone, Copy, Debug)]
+    enum Peer {
+        Client,
+        Leaf,
+    }
+
+    impl Peer {
+        fn parse<'a>(self, buf: &'a [u8], limits: &ParseLimits) -> Result<Parsed<'a>> {
+            match self {
+                Peer::Client => client(buf, limits),
+                Peer::Leaf => leaf(buf, limits),
+            }
+        }
+    }
+
+    /// What a connection does with the parser: keeps an incomplete tail, honours `need`, stops at
+    /// the first error. Operations are kept as text, since they borrow the buffer.
+    fn feed<'c>(
+        peer: Peer,
+        limits: &ParseLimits,
+        chunks: impl IntoIterator<Item = &'c [u8]>,
+    ) -> (Vec<String>, Option<ProtoError>) {
+        let mut buf = Vec::new();
+        let mut need = 1;
+        let mut ops = Vec::new();
+        for chunk in chunks {
+            buf.extend_from_slice(chunk);
+            let mut at = 0;
+            while buf.len() - at >= need {
+                match peer.parse(&buf[at..], limits) {
+                    Ok(Parsed::Op { op, len }) => {
+                        assert!(len > 0 && len <= buf.len() - at);
+                        ops.push(format!("{op:?}"));
+                        at += len;
+                        need = 1;
+                    }
+                    Ok(Parsed::Incomplete { need: more }) => {
+                        assert!(more > buf.len() - at);
+                        need = more;
+                    }
+                    Err(error) => return (ops, Some(error)),
+                }
+            }
+            buf.drain(..at);
+        }
+        (ops, None)
+    }
+
+    /// The only operation in `bytes`, which must be all of them.
+    fn whole(peer: Peer, bytes: &[u8]) -> Op<'_> {
+        match peer.parse(bytes, &LIMITS) {
+            Ok(Parsed::Op { op, len }) if len == bytes.len() => op,
+            other => panic!("{peer:?} {:?}: {other:?}", String::from_utf8_lossy(bytes)),
+        }
+    }
+
+    fn message<'a>(subject: &'a [u8], reply: Option<&'a [u8]>, body: &'a [u8]) -> Message<'a> {
+        Message {
+            subject,
+            reply,
+            queue_list: b"",
+            header_len: 0,
+            body,
+        }
+    }
+
+    const HEADED: &[u8] = b"NATS/1.0\r\nfoo: bar\r\n\r\nhello";
+
+    #[test]
+    fn client_accepts() {
+        let sub = |subject, queue, sid| Op::Subscribe {
+            subject,
+            queue,
+            sid,
+        };
+        let unsub = |sid, max| Op::Unsubscribe { sid, max };
+        let headed = |reply, header_len, body| {
+            Op::Publish(Message {
+                header_len,
+                ..message(b"h", reply, body)
+            })
+        };
+        let rows: &[(&[u8], Op<'_>)] = &[
+            (b"PUB a 1\nx\r\n", Op::Publish(message(b"a", None, b"x"))),
+            (
+                b"PUB a 00001\r\nx\r\n",
+                Op::Publish(message(b"a", None, b"x")),
+            ),
+            (
+                b"pUb\ta \t r  0 \r\n\r\n",
+                Op::Publish(message(b"a", Some(b"r"), b"")),
+            ),
+            (
+                b"PUB  a 2\r\n\r\n\r\n",
+                Op::Publish(message(b"a", None, b"\r\n")),
+            ),
+            (
+                b"HPUB h rr 22 27\r\nNATS/1.0\r\nfoo: bar\r\n\r\nhello\r\n",
+                headed(Some(b"rr"), 22, HEADED),
+            ),
+            (
+                b"hpub\th 22 27\r\nNATS/1.0\r\nfoo: bar\r\n\r\nhello\r\n",
+                headed(None, 22, HEADED),
+            ),
+            (b"HPUB h 0 2\r\nhi\r\n", headed(None, 0, b"hi")),
+            (b"HPUB h 5 5\r\nhello\r\n", headed(None, 5, b"hello")),
+            (b"SUB a 1\n", sub(b"a", None, b"1")),
+            (b"SUB\ta\t1\r\n", sub(b"a", None, b"1")),
+            (b"sub a q..q x-y\r\n", sub(b"a", Some(b"q..q"), b"x-y")),
+            (b"SUB \x01\xff 1\r\n", sub(b"\x01\xff", None, b"1")),
+            (b"UNSUB 99\r\n", unsub(b"99", None)),
+            (b"UNSUB 1 x\r\n", unsub(b"1", None)),
+            (b"UNSUB 1 -1\r\n", unsub(b"1", None)),
+            (b"UNSUB 1 0\r\n", unsub(b"1", None)),
+            (b"unsub 1 5\r\n", unsub(b"1", Some(5))),
+            (b"UNSUB 1 1234567890\r\n", unsub(b"1", None)),
+            (b"PING\r\n", Op::Ping),
+            (b"PiNg\n", Op::Ping),
+            (b"PING extra\r\n", Op::Ping),
+            (b"PINGX\r\n", Op::Ping),
+            (b"pong\r\n", Op::Pong),
+            (b"+OK\r\n", Op::Ok),
+            (b"-ERR 'Some Text'\r\n", Op::Err(b"Some Text")),
+            (b"-ERR it's\r\n", Op::Err(b"it's")),
+            (b"-ERR '\r\n", Op::Err(b"'")),
+            (b"CONNECT {}\r\n", Op::Connect(b"{}")),
+            (b"connect\t {\"a\": 1} \n", Op::Connect(b"{\"a\": 1}")),
+            (b"CONNECT{}\r\n", Op::Connect(b"{}")),
+            (b"INFO {} \r\n", Op::Info(b"{}")),
+        ];
+        for (bytes, op) in rows {
+            assert_eq!(whole(Peer::Client, bytes), *op);
+            let bytewise = feed(Peer::Client, &LIMITS, bytes.chunks(1));
+            assert_eq!(bytewise, (vec![format!("{op:?}")], None));
+        }
+    }
+
+    #[test]
+    fn client_refuses() {
+        let unknown: &[&[u8]] = &[
+            b"FOO\r\n",
+            b"F",
+            b"\r\n",
+            b"\n",
+            b" PING\r\n",
+            b"MSG a 1 0\r\n\r\n",
+            b"LS+ a\r\n",
+            b"LMSG a 0\r\n\r\n",
+            b"RS+ a b\r\n",
+            b"A+ a\r\n",
+            b"SUB\r\n",
+            b"SUB\n",
+            b"SUBX",
+            b"UNSUB\r\n",
+            b"PUB\r\n",
+            b"PUBx",
+            b"HPUB\r\n",
+            b"P\x0fB a 0\r\n",
+            b"PUB\0a 0\r\n",
+            b"-ERR\r\n",
+            b"PUB a 1\r\nxy\r\n",
+            b"PUB a 1\r\nxy",
+            b"PUB a 1\nx\n",
+            b"PUB a 1\r\nx\rz",
+        ];
+        for bytes in unknown {
+            let result = client(bytes, &LIMITS);
+            assert_eq!(result, Err(ProtoError::UnknownOperation), "{bytes:?}");
+        }
+        let malformed: &[&[u8]] = &[
+            b"SUB a\r\n",
+            b"SUB  \r\n",
+            b"SUB \n",
+            b"SUB a b c d\r\n",
+            b"UNSUB 1 2 3\r\n",
+            b"UNSUB \r\n",
+            b"PUB a\r\n",
+            b"PUB \r\n",
+            b"PUB a x\r\n",
+            b"PUB a -1\r\n",
+            b"PUB a +1\r\n",
+            b"PUB a 1 2 3\r\n",
+            b"PUB a b c 1 2\r\n",
+            b"PUB a 1234567890\r\n",
+            b"HPUB a 12\r\n",
+            b"HPUB a\r\n",
+            b"HPUB a 5 4\r\n",
+            b"HPUB a x 4\r\n",
+            b"HPUB a r 1 2 3\r\n",
+        ];
+        for bytes in malformed {
+            let result = client(bytes, &LIMITS);
+            assert!(
+                matches!(result, Err(ProtoError::Malformed(_))),
+                "{result:?}"
+            );
+        }
+        let no_headers = ParseLimits {
+            headers: false,
+            ..LIMITS
+        };
+        let result = client(b"HPUB a 0 0\r\n\r\n", &no_headers);
+        assert!(matches!(result, Err(ProtoError::Malformed(_))));
+    }
+
+    #[test]
+    fn control_line_limit() {
+        let long = |n: usize| "x".repeat(n);
+        let too_long = Err(ProtoError::ControlLineTooLong);
+        let fits = format!("SUB {} 1\r\n", long(4090));
+        assert!(matches!(
+            client(fits.as_bytes(), &LIMITS),
+            Ok(Parsed::Op { .. })
+        ));
+        let exact = format!("SUB   \t{} 1\r\n", long(4094));
+        assert!(matches!(
+            client(exact.as_bytes(), &LIMITS),
+            Ok(Parsed::Op { .. })
+        ));
+        for line in [
+            format!("SUB {} 1\r\n", long(4095)),
+            format!("SUB {}", long(4097)),
+            format!("PUB {}", long(5000)),
+            format!("PUB {} 1\r\n", long(4096)),
+            format!("CONNECT {}", long(5000)),
+            format!("PING{}", long(5000)),
+            format!("SUB {}", " ".repeat(5000)),
+            format!("LMSG {}", long(5000)),
+        ] {
+            let peer = if line.starts_with('L') {
+                Peer::Leaf
+            } else {
+                Peer::Client
+            };
+            assert_eq!(peer.parse(line.as_bytes(), &LIMITS), too_long);
+            let bytewise = feed(peer, &LIMITS, line.as_bytes().chunks(1));
+            assert_eq!(bytewise, (vec![], Some(ProtoError::ControlLineTooLong)));
+        }
+        let partial = format!("SUB {}\r", long(4096));
+        assert_eq!(
+            client(partial.as_bytes(), &LIMITS),
+            Ok(Parsed::Incomplete {
+                need: partial.len() + 1
+            })
+        );
+        let leaf_line = format!("LS+ {}\r\n", long(100_000));
+        assert!(matches!(
+            leaf(leaf_line.as_bytes(), &LEAF_LIMITS),
+            Ok(Parsed::Op { .. })
+        ));
+    }
+
+    #[test]
+    fn payload_limit_is_judged_on_the_control_line() {
+        let limits = ParseLimits {
+            payload: 5,
+            ..LIMITS
+        };
+        assert_eq!(
+            client(b"PUB a 5\r\n", &limits),
+            Ok(Parsed::Incomplete { need: 16 })
+        );
+        for line in [
+            &b"PUB a 6\r\n"[..],
+            b"HPUB a 1 6\r\n",
+            b"PUB a 999999999\r\n",
+        ] {
+            assert_eq!(client(line, &limits), Err(ProtoError::PayloadTooLarge));
+        }
+        for line in [&b"LMSG a 6\r\n"[..], b"HMSG a 1 6\r\n"] {
+            assert_eq!(leaf(line, &limits), Err(ProtoError::PayloadTooLarge));
+            assert!(matches!(
+                leaf(line, &LEAF_LIMITS),
+                Ok(Parsed::Incomplete { .. })
+            ));
+        }
+    }
+
+    #[test]
+    fn leaf_messages_as_captured() {
+        let headed = Message {
+            header_len: 22,
+            ..message(b"hub.sub", None, HEADED)
+        };
+        let rows: &[(&[u8], Message<'_>)] = &[
+            (
+                b"LMSG hub.sub 5\r\nhello\r\n",
+                message(b"hub.sub", None, b"hello"),
+            ),
+            (
+                b"LMSG hub.sub rep.ly 5\r\nhello\r\n",
+                message(b"hub.sub", Some(b"rep.ly"), b"hello"),
+            ),
+            (
+                b"HMSG hub.sub 22 27\r\nNATS/1.0\r\nfoo: bar\r\n\r\nhello\r\n",
+                headed,
+            ),
+            (
+                b"HMSG hub.sub rep 22 27\r\nNATS/1.0\r\nfoo: bar\r\n\r\nhello\r\n",
+                Message {
+                    reply: Some(b"rep"),
+                    ..headed
+                },
+            ),
+            (
+                b"HMSG hub.sub | G H 22 27\r\nNATS/1.0\r\nfoo: bar\r\n\r\nhello\r\n",
+                Message {
+                    queue_list: b"G H",
+                    ..headed
+                },
+            ),
+            (
+                b"LMSG hub.q | G 2\r\nhi\r\n",
+                Message {
+                    queue_list: b"G",
+                    ..message(b"hub.q", None, b"hi")
+                },
+            ),
+            (
+                b"LMSG hub.q + r.q G 2\r\nhi\r\n",
+                Message {
+                    queue_list: b"G",
+                    ..message(b"hub.q", Some(b"r.q"), b"hi")
+                },
+            ),
+            (
+                b"HMSG hub.q + r.h G 22 27\r\nNATS/1.0\r\nfoo: bar\r\n\r\nhello\r\n",
+                Message {
+                    subject: b"hub.q",
+                    reply: Some(b"r.h"),
+                    queue_list: b"G",
+                    ..headed
+                },
+            ),
+            (
+                b"LMSG pq | G1 G2 1\r\nx\r\n",
+                Message {
+                    queue_list: b"G1 G2",
+                    ..message(b"pq", None, b"x")
+                },
+            ),
+            (b"LMSG a | 2\r\nhi\r\n", message(b"a", Some(b"|"), b"hi")),
+        ];
+        for (bytes, expected) in rows {
+            assert_eq!(whole(Peer::Leaf, bytes), Op::Publish(*expected));
+            let mut out = Vec::new();
+            write::lmsg(&mut out, expected, expected.queues(), Headers::Keep);
+            assert_eq!(out, *bytes);
+        }
+        // Understood, though nobody writes it so.
+        assert_eq!(
+            whole(Peer::Leaf, b"lmsg\ta  |\tG1 \tG2  1 \nx\r\n"),
+            Op::Publish(Message {
+                queue_list: b"G1 \tG2",
+                ..message(b"a", None, b"x")
+            })
+        );
+        assert_eq!(
+            whole(Peer::Leaf, b"LMSG a + r 1\r\nx\r\n"),
+            Op::Publish(message(b"a", Some(b"r"), b"x"))
+        );
+        assert_eq!(
+            whole(Peer::Leaf, b"HMSG a 0 1\r\nx\r\n"),
+            Op::Publish(message(b"a", None, b"x"))
+        );
+    }
+
+    /// A line, its subject, its queue.
+    type InterestRow<'a, Queue> = (&'a [u8], &'a [u8], Option<Queue>);
+
+    #[test]
+    fn leaf_interest_as_captured() {
+        let rows: &[InterestRow<'_, (&[u8], u32)>] = &[
+            (b"LS+ leaf.sub\r\n", b"leaf.sub", None),
+            (b"LS+ leaf.q G 1\r\n", b"leaf.q", Some((b"G", 1))),
+            (
+                b"LS+ leaf.q G 999999999\r\n",
+                b"leaf.q",
+                Some((b"G", 999_999_999)),
+            ),
+            (b"LS+ leaf.q G 0\r\n", b"leaf.q", Some((b"G", 0))),
+        ];
+        for (bytes, subject, queue) in rows {
+            let (subject, queue) = (*subject, *queue);
+            assert_eq!(whole(Peer::Leaf, bytes), Op::Interest { subject, queue });
+            let mut out = Vec::new();
+            write::interest(&mut out, subject, queue);
+            assert_eq!(out, *bytes);
+        }
+        assert_eq!(
+            whole(Peer::Leaf, b"ls+ a..b\tG x\n"),
+            Op::Interest {
+                subject: b"a..b",
+                queue: Some((b"G", 0))
+            }
+        );
+        let rows: &[InterestRow<'_, &[u8]>] = &[
+            (b"LS- leaf.sub\r\n", b"leaf.sub", None),
+            (b"LS- foo G\r\n", b"foo", Some(b"G")),
+        ];
+        for (bytes, subject, queue) in rows {
+            let (subject, queue) = (*subject, *queue);
+            assert_eq!(
+                whole(Peer::Leaf, bytes),
+                Op::InterestGone { subject, queue }
+            );
+            let mut out = Vec::new();
+            write::interest_gone(&mut out, subject, queue);
+            assert_eq!(out, *bytes);
+        }
+        assert_eq!(whole(Peer::Leaf, write::PING), Op::Ping);
+        assert_eq!(whole(Peer::Leaf, write::PONG), Op::Pong);
+        assert_eq!(whole(Peer::Leaf, write::OK), Op::Ok);
+        assert_eq!(
+            whole(Peer::Leaf, b"INFO {\"a\":1} \r\n"),
+            Op::Info(b"{\"a\":1}")
+        );
+        assert_eq!(whole(Peer::Leaf, b"CONNECT {}\r\n"), Op::Connect(b"{}"));
+    }
+
+    #[test]
+    fn leaf_refuses() {
+        for bytes in [
+            &b"MSG a 1 0\r\n"[..],
+            b"FOO",
+            b"LHMSG a 0\r\n",
+            b"LS a\r\n",
+            b"LS+\r\n",
+            b"\r\n",
+            b"LMSG a 1\r\nxy\r\n",
+            b"LMSG a 1\nx\n",
+        ] {
+            let result = leaf(bytes, &LIMITS);
+            assert_eq!(result, Err(ProtoError::UnknownOperation), "{bytes:?}");
+        }
+        for bytes in [
+            &b"LMSG a\r\n"[..],
+            b"LMSG \r\n",
+            b"LMSG a b c 2\r\n",
+            b"LMSG a || q 2\r\n",
+            b"LMSG a x\r\n",
+            b"LMSG a -1\r\n",
+            b"LMSG a 1234567890\r\n",
+            b"LMSG a | q\rr 1\r\n",
+            b"HMSG a 2\r\n",
+            b"HMSG a 3 2\r\n",
+            b"HMSG a b c 1 2\r\n",
+            b"LS+ a b\r\n",
+            b"LS+ a b 1 2\r\n",
+            b"LS+ \r\n",
+            b"LS- \r\n",
+            b"LS- a b c\r\n",
+            b"SUB foo 1\r\n",
+            b"PUB foo 1\r\n",
+        ] {
+            let result = leaf(bytes, &LIMITS);
+            assert!(
+                matches!(result, Err(ProtoError::Malformed(_))),
+                "{bytes:?} {result:?}"
+            );
+        }
+    }
+
+    /// A word that may stand as subject, reply, sid or queue: any bytes but the separators.
+    fn word() -> impl Strategy<Value = Vec<u8>> {
+        prop_oneof![
+            "[a-z*>.]{1,12}".prop_map(String::into_bytes),
+            prop::collection::vec(any::<u8>(), 1..12).prop_map(|mut bytes| {
+                for b in &mut bytes {
+                    if is_separator(*b) || *b == b'\n' {
+                        *b = b'_';
+                    }
+                }
+                bytes
+            }),
+        ]
+    }
+
+    fn separator() -> impl Strategy<Value = Vec<u8>> {
+        prop_oneof![
+            4 => Just(b" ".to_vec()),
+            1 => "[ \t]{1,3}".prop_map(String::into_bytes),
+        ]
+    }
+
+    fn verb(name: &'static str) -> impl Strategy<Value = Vec<u8>> {
+        any::<u16>().prop_map(move |lower| {
+            name.bytes()
+                .enumerate()
+                .map(|(i, b)| {
+                    if lower >> i & 1 == 1 {
+                        b.to_ascii_lowercase()
+                    } else {
+                        b
+                    }
+                })
+                .collect()
+        })
+    }
+
+    /// A verb, its arguments with odd separators, one of the two line ends.
+    fn line_of(
+        name: &'static str,
+        args: impl Strategy<Value = Vec<Vec<u8>>>,
+    ) -> impl Strategy<Value = Vec<u8>> {
+        (verb(name), args, separator(), any::<bool>()).prop_map(|(verb, args, gap, cr)| {
+            let mut out = verb;
+            for arg in args {
+                out.extend_from_slice(&gap);
+                out.extend_from_slice(&arg);
+            }
+            out.extend_from_slice(if cr { b"\r\n" } else { b"\n" });
+            out
+        })
+    }
+
+    fn payload() -> impl Strategy<Value = (Vec<u8>, usize)> {
+        (
+            prop::collection::vec(any::<u8>(), 0..40),
+            any::<prop::sample::Index>(),
+        )
+            .prop_map(|(body, at)| (at.index(body.len() + 1), body))
+            .prop_map(|(header_len, body)| (body, header_len))
+    }
+
+    /// A whole operation of a client.
+    fn client_op() -> impl Strategy<Value = Vec<u8>> {
+        let words = |range: std::ops::Range<usize>| prop::collection::vec(word(), range);
+        let publish = (words(1..3), payload(), any::<bool>()).prop_flat_map(
+            |(mut args, (body, header_len), headed)| {
+                if headed {
+                    args.push(header_len.to_string().into_bytes());
+                }
+                args.push(body.len().to_string().into_bytes());
+                line_of(if headed { "HPUB" } else { "PUB" }, Just(args)).prop_map(
+                    move |mut line| {
+                        line.extend_from_slice(&body);
+                        line.extend_from_slice(b"\r\n");
+                        line
+                    },
+                )
+            },
+        );
+        prop_oneof![
+            4 => publish,
+            1 => line_of("SUB", words(2..4)),
+            1 => line_of("UNSUB", words(1..3)),
+            1 => line_of("PING", words(0..2)),
+            1 => line_of("PONG", words(0..1)),
+            1 => line_of("CONNECT", words(1..2)),
+            1 => line_of("INFO", words(1..2)),
+            1 => line_of("-ERR", words(1..3)),
+            1 => line_of("+OK", words(0..1)),
+        ]
+    }
+
+    /// A whole operation of a leaf, as we write it, with its meaning.
+    fn leaf_op() -> impl Strategy<Value = (Vec<u8>, String)> {
+        let message = (
+            word(),
+            prop::option::of(word()),
+            prop::collection::vec(word(), 0..3),
+            payload(),
+        )
+            .prop_map(|(subject, reply, queues, (body, header_len))| {
+                let list = queues.join(&b' ');
+                let message = Message {
+                    subject: &subject,
+                    reply: reply.as_deref(),
+                    queue_list: &list,
+                    header_len,
+                    body: &body,
+                };
+                let mut out = Vec::new();
+                write::lmsg(&mut out, &message, message.queues(), Headers::Keep);
+                let mut apart = Vec::new();
+                let rest = write::lmsg_head(&mut apart, &message, message.queues(), Headers::Keep);
+                apart.extend_from_slice(rest);
+                apart.extend_from_slice(write::CRLF);
+                assert_eq!(out, apart);
+                (out, format!("{:?}", Op::Publish(message)))
+            });
+        let interest = (word(), prop::option::of((word(), 0u32..1_000_000_000))).prop_map(
+            |(subject, queue)| {
+                let queue = queue
+                    .as_ref()
+                    .map(|(name, weight)| (name.as_slice(), *weight));
+                let mut out = Vec::new();
+                write::interest(&mut out, &subject, queue);
+                let subject = subject.as_slice();
+                (out, format!("{:?}", Op::Interest { subject, queue }))
+            },
+        );
+        let gone = (word(), prop::option::of(word())).prop_map(|(subject, queue)| {
+            let mut out = Vec::new();
+            write::interest_gone(&mut out, &subject, queue.as_deref());
+            let op = Op::InterestGone {
+                subject: &subject,
+                queue: queue.as_deref(),
+            };
+            (out, format!("{op:?}"))
+        });
+        prop_oneof![3 => message, 1 => interest, 1 => gone]
+    }
+
+    /// The same bytes in pieces that end at the given places.
+    fn pieces<'a>(bytes: &'a [u8], cuts: &[prop::sample::Index]) -> Vec<&'a [u8]> {
+        let mut cuts: Vec<usize> = cuts.iter().map(|cut| cut.index(bytes.len() + 1)).collect();
+        cuts.sort_unstable();
+        let mut out = Vec::new();
+        let mut from = 0;
+        for cut in cuts.into_iter().chain([bytes.len()]) {
+            out.push(&bytes[from..cut]);
+            from = cut;
+        }
+        out
+    }
+
+    fn cuts() -> impl Strategy<Value = Vec<prop::sample::Index>> {
+        prop::collection::vec(any::<prop::sample::Index>(), 0..8)
+    }
+
+    /// Every prefix of an operation wants more, and never more than the operation has.
+    fn check_need(peer: Peer, op: &[u8]) {
+        for have in 0..op.len() {
+            match peer.parse(&op[..have], &LIMITS) {
+                Ok(Parsed::Incomplete { need }) => assert!(have < need && need <= op.len()),
+                other => panic!("{have} of {op:?}: {other:?}"),
+            }
+        }
+        whole(peer, op);
+    }
+
+    fn hostile() -> impl Strategy<Value = Vec<u8>> {
+        let bit = prop_oneof![
+            client_op(),
+            leaf_op().prop_map(|(bytes, _)| bytes),
+            prop::collection::vec(any::<u8>(), 0..20),
+            "(PUB|HPUB|SUB|UNSUB|LMSG|HMSG|LS\\+|LS-|-ERR|INFO|PING)[ \t\r+|a0-9]{0,20}\r?\n?"
+                .prop_map(String::into_bytes),
+        ];
+        prop::collection::vec(bit, 0..6).prop_map(|bits| bits.concat())
+    }
+
+    proptest! {
+        #[test]
+        fn hostile_bytes_give_the_same_whole_or_split(
+            bytes in hostile(),
+            cuts in cuts(),
+            control_line in prop_oneof![Just(usize::MAX), 0..40usize],
+            payload in prop_oneof![Just(usize::MAX), 0..40usize],
+            headers in any::<bool>(),
+        ) {
+            let limits = ParseLimits { control_line, payload, headers };
+            for peer in [Peer::Client, Peer::Leaf] {
+                let expected = feed(peer, &limits, [bytes.as_slice()]);
+                prop_assert_eq!(&feed(peer, &limits, pieces(&bytes, &cuts)), &expected);
+                prop_assert_eq!(&feed(peer, &limits, bytes.chunks(1)), &expected);
+            }
+        }
+
+        #[test]
+        fn client_streams_split_anywhere(
+            ops in prop::collection::vec(client_op(), 0..8),
+            cuts in cuts(),
+        ) {
+            for op in &ops {
+                check_need(Peer::Client, op);
+            }
+            let bytes = ops.concat();
+            let expected = feed(Peer::Client, &LIMITS, [bytes.as_slice()]);
+            prop_assert_eq!(expected.0.len(), ops.len());
+            prop_assert_eq!(&expected.1, &None);
+            prop_assert_eq!(feed(Peer::Client, &LIMITS, pieces(&bytes, &cuts)), expected);
+        }
+
+        #[test]
+        fn what_we_write_to_a_leaf_parses_back(
+            ops in prop::collection::vec(leaf_op(), 0..8),
+            cuts in cuts(),
+        ) {
+            for (op, _) in &ops {
+                check_need(Peer::Leaf, op);
+            }
+            let (lines, expected): (Vec<_>, Vec<_>) = ops.into_iter().unzip();
+            let bytes = lines.concat();
+            prop_assert_eq!(
+                feed(Peer::Leaf, &LIMITS, pieces(&bytes, &cuts)),
+                (expected, None)
+            );
+        }
+    }
+}

@@ -243,3 +243,120 @@ fn sizes(out: &mut Vec<u8>, header_len: usize, len: usize) {
     decimal(out, len as u64);
     out.extend_from_slice(CRLF);
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const HEADED: Message<'_> = Message {
+        subject: b"h",
+        reply: Some(b"rr"),
+        queue_list: b"ignored",
+        header_len: 22,
+        body: b"NATS/1.0\r\nfoo: bar\r\n\r\nhello",
+    };
+
+    fn written(write: impl FnOnce(&mut Vec<u8>)) -> String {
+        let mut out = Vec::new();
+        write(&mut out);
+        String::from_utf8_lossy(&out).into_owned()
+    }
+
+    #[test]
+    fn messages_to_clients() {
+        let plain = Message {
+            reply: None,
+            header_len: 0,
+            body: b"hello",
+            ..HEADED
+        };
+        let rows = [
+            (plain, Headers::Keep, "MSG h 20 5\r\nhello\r\n"),
+            (plain, Headers::Strip, "MSG h 20 5\r\nhello\r\n"),
+            (
+                HEADED,
+                Headers::Keep,
+                "HMSG h 20 rr 22 27\r\nNATS/1.0\r\nfoo: bar\r\n\r\nhello\r\n",
+            ),
+            (HEADED, Headers::Strip, "MSG h 20 rr 5\r\nhello\r\n"),
+        ];
+        for (message, headers, expected) in rows {
+            assert_eq!(written(|out| msg(out, &message, b"20", headers)), expected);
+            let apart = written(|out| {
+                let body = msg_head(out, &message, b"20", headers);
+                out.extend_from_slice(body);
+                out.extend_from_slice(CRLF);
+            });
+            assert_eq!(apart, expected);
+        }
+    }
+
+    #[test]
+    fn messages_to_leafs_without_headers() {
+        let queues: [&[u8]; 2] = [b"G1", b"G2"];
+        assert_eq!(
+            written(|out| lmsg(out, &HEADED, [], Headers::Strip)),
+            "LMSG h rr 5\r\nhello\r\n"
+        );
+        assert_eq!(
+            written(|out| lmsg(out, &HEADED, queues, Headers::Strip)),
+            "LMSG h + rr G1 G2 5\r\nhello\r\n"
+        );
+    }
+
+    #[test]
+    fn nobody_listens() {
+        assert_eq!(
+            written(|out| no_responders(out, b"r.1", b"7", b"none")),
+            "HMSG r.1 7 36 36\r\nNATS/1.0 503\r\nNats-Subject: none\r\n\r\n\r\n"
+        );
+    }
+
+    #[test]
+    fn json_lines_end_as_they_always_did() {
+        assert_eq!(written(|out| info(out, b"{}")), "INFO {} \r\n");
+        assert_eq!(written(|out| connect(out, b"{}")), "CONNECT {}\r\n");
+    }
+
+    #[test]
+    fn one_reservation_is_enough() {
+        let subject = [b's'; 300];
+        let message = Message {
+            subject: &subject,
+            body: &[0; 5000],
+            ..HEADED
+        };
+        let queues: [&[u8]; 3] = [b"one", b"two", &subject];
+        let mut out = Vec::new();
+        out.reserve_exact(leaf_line_len(&message, queues.into_iter()) + 5000);
+        let capacity = out.capacity();
+        lmsg(&mut out, &message, queues, Headers::Keep);
+        assert_eq!(out.capacity(), capacity);
+    }
+
+    #[test]
+    fn decimals() {
+        for value in [
+            0,
+            9,
+            10,
+            99,
+            100,
+            u64::from(u32::MAX),
+            u64::MAX - 1,
+            u64::MAX,
+        ] {
+            assert_eq!(written(|out| decimal(out, value)), value.to_string());
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_decimal(value: u64, shift in 0..64u32) {
+            let value = value >> shift;
+            prop_assert_eq!(written(|out| decimal(out, value)), value.to_string());
+        }
+    }
+}

@@ -3,8 +3,9 @@
 use super::reader::split_host_port;
 use crate::config::model::{Secret, Url};
 
-/// Why a URL is not taken.
-pub(super) enum BadUrl {
+/// Why a URL is not taken. Carries none of its user information.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum BadUrl {
     /// Not a URL that names a host.
     Malformed,
     /// A scheme of nats-server's that is not served: the scheme.
@@ -15,7 +16,7 @@ pub(super) enum BadUrl {
 const DEFAULT_PORT: u16 = 7422;
 
 /// Parses `scheme://[user[:password]@]host[:port]`. Schemes: `nats`, `leaf`, `nats-leaf`.
-pub(super) fn parse(text: &str) -> Result<Url, BadUrl> {
+pub fn parse(text: &str) -> Result<Url, BadUrl> {
     if text.chars().any(|c| c.is_control() || c == ' ') {
         return Err(BadUrl::Malformed);
     }
