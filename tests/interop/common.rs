@@ -166,7 +166,7 @@ impl Joined {
         let text = self.rounds.to_string();
         let fence = |to: &mut Client, from: &mut Client, subject: &str| {
             eventually(subject, || {
-                from.tell(format!("PUB {subject} {}\r\n{text}\r\n", text.len()));
+                from.send(format!("PUB {subject} {}\r\n{text}\r\n", text.len()));
                 match to.messages().iter().any(|m| m.text() == text) {
                     true => Ok(()),
                     false => Err("no message crosses the link".to_owned()),
@@ -183,7 +183,7 @@ impl Joined {
         self.rounds += 1;
         let text = self.rounds.to_string();
         let fence = |to: &mut Client, from: &mut Client, subject: &str| {
-            from.tell(format!("PUB {subject} {}\r\n{text}\r\n", text.len()));
+            from.send(format!("PUB {subject} {}\r\n{text}\r\n", text.len()));
             // Those of `wait` may still be under way.
             while to.expect_msg().text() != text {}
         };
