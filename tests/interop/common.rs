@@ -44,11 +44,7 @@ pub(crate) fn up(hub: &FakeHub) -> Up {
 }
 
 /// As `up`, with changed INFOs; what `both` changes is in either of them.
-pub(crate) fn up_with(
-    hub: &FakeHub,
-    both: impl Fn(&mut Value),
-    second: impl Fn(&mut Value),
-) -> Up {
+pub(crate) fn up_with(hub: &FakeHub, both: impl Fn(&mut Value), second: impl Fn(&mut Value)) -> Up {
     let mut link = hub.accept();
     let mut info = hub.info();
     both(&mut info);
@@ -59,8 +55,9 @@ pub(crate) fn up_with(
     second(&mut info);
     link.send_info(&info);
     let said = said(&mut link);
-    let (lds, mut burst): (Vec<String>, Vec<String>) =
-        said.into_iter().partition(|line| line.starts_with("LS+ $LDS."));
+    let (lds, mut burst): (Vec<String>, Vec<String>) = said
+        .into_iter()
+        .partition(|line| line.starts_with("LS+ $LDS."));
     burst.sort_unstable();
     assert_eq!(lds.len(), 1, "one $LDS in {lds:?}");
     let lds = lds[0]["LS+ ".len()..].to_owned();

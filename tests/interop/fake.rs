@@ -293,12 +293,32 @@ fn item_28_messages_from_the_hub_in_all_forms() {
         ("LMSG foo re.ply 5\r\nhello\r\n", "1", Some("re.ply"), false),
         ("LMSG foo | 5\r\nhello\r\n", "1", Some("|"), false),
         ("LMSG foo | X 5\r\nhello\r\n", "1", None, false),
-        ("LMSG foo + re.ply X Y 5\r\nhello\r\n", "1", Some("re.ply"), false),
-        ("lmsg  foo \t re.ply  5\r\nhello\r\n", "1", Some("re.ply"), false),
+        (
+            "LMSG foo + re.ply X Y 5\r\nhello\r\n",
+            "1",
+            Some("re.ply"),
+            false,
+        ),
+        (
+            "lmsg  foo \t re.ply  5\r\nhello\r\n",
+            "1",
+            Some("re.ply"),
+            false,
+        ),
         ("HMSG foo 22 27\r\n{h}hello\r\n", "1", None, true),
-        ("HMSG foo re.ply 22 27\r\n{h}hello\r\n", "1", Some("re.ply"), true),
+        (
+            "HMSG foo re.ply 22 27\r\n{h}hello\r\n",
+            "1",
+            Some("re.ply"),
+            true,
+        ),
         ("HMSG foo | X 22 27\r\n{h}hello\r\n", "1", None, true),
-        ("HMSG foo + re.ply X Y 22 27\r\n{h}hello\r\n", "1", Some("re.ply"), true),
+        (
+            "HMSG foo + re.ply X Y 22 27\r\n{h}hello\r\n",
+            "1",
+            Some("re.ply"),
+            true,
+        ),
     ];
     for (line, sid, reply, has_header) in cases {
         link.send(line.replace("{h}", header));
@@ -307,7 +327,11 @@ fn item_28_messages_from_the_hub_in_all_forms() {
         let [msg] = messages.as_slice() else {
             panic!("{line}: {messages:?}");
         };
-        assert_eq!((msg.sid().as_str(), msg.reply().as_deref()), (sid, reply), "{line}");
+        assert_eq!(
+            (msg.sid().as_str(), msg.reply().as_deref()),
+            (sid, reply),
+            "{line}"
+        );
         assert_eq!(msg.header.is_some(), has_header, "{line}");
         assert_eq!(msg.text(), "hello");
     }
@@ -943,10 +967,7 @@ fn item_51_no_responders_is_decided_here() {
     link.send("LS+ somebody\r\nLS+ group G 1\r\n");
     link.sync();
     client.tell("SUB ib 1\r\nPUB somebody ib 1\r\nx\r\nPUB group ib 1\r\nx\r\n");
-    assert_eq!(
-        sent(&mut link),
-        ["LMSG somebody ib", "LMSG group + ib G"]
-    );
+    assert_eq!(sent(&mut link), ["LMSG somebody ib", "LMSG group + ib G"]);
     link.send("LS- somebody\r\nLS- group G\r\n");
     link.sync();
     assert!(is_503(&request(&mut client, "somebody", "x")));
@@ -1007,10 +1028,7 @@ fn item_54_what_a_jetstream_hub_takes_without_saying() {
 fn item_55_discovered_addresses_are_used() {
     let (hub, other) = (FakeHub::start(), FakeHub::start());
     let port = hub.port();
-    let leaf = petiole(
-        &format!("{{ url: \"nats://u:p@127.0.0.1:{port}\" }}"),
-        "",
-    );
+    let leaf = petiole(&format!("{{ url: \"nats://u:p@127.0.0.1:{port}\" }}"), "");
     let mut link = up(&hub).link;
     let mut later = hub.info();
     later.as_object_mut().unwrap().remove("client_id");
@@ -1023,7 +1041,10 @@ fn item_55_discovered_addresses_are_used() {
     drop(link);
     // With the credentials of the configured one.
     let connect = up(&other).connect;
-    assert_eq!((&connect["user"], &connect["pass"]), (&json!("u"), &json!("p")));
+    assert_eq!(
+        (&connect["user"], &connect["pass"]),
+        (&json!("u"), &json!("p"))
+    );
     leaf.wait_for_log(&format!("127.0.0.1:{}", other.port()));
     // And the one after goes to the configured one.
     up(&hub);
@@ -1051,7 +1072,9 @@ fn item_55_discovered_addresses_can_be_ignored() {
 #[test]
 fn addresses_take_turns() {
     let hubs = [FakeHub::start(), FakeHub::start(), FakeHub::start()];
-    let urls = hubs.iter().map(|hub| format!("\"nats://127.0.0.1:{}\"", hub.port()));
+    let urls = hubs
+        .iter()
+        .map(|hub| format!("\"nats://127.0.0.1:{}\"", hub.port()));
     let urls: Vec<String> = urls.collect();
     let _leaf = petiole(
         &format!("{{ urls: [{}], no_randomize: true }}", urls.join(", ")),
@@ -1113,7 +1136,9 @@ fn a_large_interest_is_announced_whole() {
     let hub = FakeHub::start();
     let leaf = start(&hub, "");
     let mut client = Client::quiet(leaf.port());
-    let lines: Vec<String> = (0..20_000).map(|n| format!("SUB big.{n} {n}\r\n")).collect();
+    let lines: Vec<String> = (0..20_000)
+        .map(|n| format!("SUB big.{n} {n}\r\n"))
+        .collect();
     client.tell(lines.concat());
     let burst = up(&hub).burst;
     let wanted = sorted((0..20_000).map(|n| format!("LS+ big.{n}")).collect());
@@ -1184,7 +1209,10 @@ fn users_and_tokens_come_from_the_url() {
     drop(leaf);
     let _leaf = petiole(&format!("{{ url: \"nats://t0ken@127.0.0.1:{port}\" }}"), "");
     let connect = up(&hub).connect;
-    assert_eq!((&connect["user"], &connect["auth_token"]), (&json!("t0ken"), &json!("t0ken")));
+    assert_eq!(
+        (&connect["user"], &connect["auth_token"]),
+        (&json!("t0ken"), &json!("t0ken"))
+    );
 }
 
 #[test]

@@ -58,11 +58,18 @@ fn messages_and_requests_both_ways() {
         core.tell("SUB to.core 1\r\nSUB core.svc 2\r\n");
         joined.settle();
         let header = "NATS/1.0\r\nfoo: bar\r\n\r\n";
-        core.send(format!("PUB to.edge 2\r\nhi\r\nHPUB to.edge re.ply 22 24\r\n{header}hi\r\n"));
-        edge.send(format!("PUB to.core 2\r\nhi\r\nHPUB to.core re.ply 22 24\r\n{header}hi\r\n"));
+        core.send(format!(
+            "PUB to.edge 2\r\nhi\r\nHPUB to.edge re.ply 22 24\r\n{header}hi\r\n"
+        ));
+        edge.send(format!(
+            "PUB to.core 2\r\nhi\r\nHPUB to.core re.ply 22 24\r\n{header}hi\r\n"
+        ));
         for client in [&mut edge, &mut core] {
             let plain = client.expect_msg();
-            assert_eq!((plain.text().as_str(), plain.reply(), plain.header), ("hi", None, None));
+            assert_eq!(
+                (plain.text().as_str(), plain.reply(), plain.header),
+                ("hi", None, None)
+            );
             let full = client.expect_msg();
             assert_eq!(full.text(), "hi");
             assert_eq!(full.reply().as_deref(), Some("re.ply"));
@@ -153,7 +160,10 @@ fn item_51_no_responders_with_a_hub() {
         joined.settle();
         edge.send("SUB ib 1\r\nPUB somebody ib 0\r\n\r\n");
         let question = core.expect_msg();
-        core.tell(format!("UNSUB 1\r\nPUB {} 2\r\nme\r\n", question.reply().unwrap()));
+        core.tell(format!(
+            "UNSUB 1\r\nPUB {} 2\r\nme\r\n",
+            question.reply().unwrap()
+        ));
         assert_eq!(edge.expect_msg().text(), "me");
         joined.settle();
         assert!(status(&request(&mut edge, "somebody", "")).starts_with(b"NATS/1.0 503"));
@@ -171,7 +181,9 @@ fn the_hub_sees_exactly_the_interest_of_the_edge() {
             seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
             (seed >> 33) % n
         };
-        let subjects = ["a", "a.b", "a.*", "a.>", "*.b", ">", "q", "q.r", "é", "$SYS.x"];
+        let subjects = [
+            "a", "a.b", "a.*", "a.>", "*.b", ">", "q", "q.r", "é", "$SYS.x",
+        ];
         let queues = ["", "", "G", "H"];
         // (client, sid) -> subject and queue.
         let mut open: Vec<(usize, u64, &str, &str)> = Vec::new();
@@ -219,7 +231,7 @@ fn the_hub_sees_exactly_the_interest_of_the_edge() {
 #[test]
 fn a_hub_that_is_killed_comes_back() {
     each(|real| {
-        let (mut hub, leaf, mut joined) = join(real, "", "");
+        let (mut hub, leaf, _) = join(real, "", "");
         let mut edge = asker(&leaf);
         edge.tell("SUB keep 1\r\nSUB q G 2\r\nSUB q G 3\r\n");
         for end in ["kill", "stop"] {
@@ -238,11 +250,13 @@ fn a_hub_that_is_killed_comes_back() {
             hub.restart();
             leaf.wait_for_log_after(mark, "is up");
             // The hub's clients went with it.
-            joined = Joined::new(&leaf, &hub, "", "");
+            let mut joined = Joined::new(&leaf, &hub, "", "");
             let mut core = Client::quiet(hub.port());
             core.tell("SUB core.svc 1\r\n");
             joined.settle();
-            core.tell(format!("PUB keep 1\r\nx\r\nPUB q 1\r\ny\r\nPUB while.{end} 1\r\nz\r\n"));
+            core.tell(format!(
+                "PUB keep 1\r\nx\r\nPUB q 1\r\ny\r\nPUB while.{end} 1\r\nz\r\n"
+            ));
             let got: Vec<String> = (0..3).map(|_| edge.expect_msg().text()).collect();
             assert_eq!(got, ["x", "y", "z"], "{end}");
             assert_eq!(edge.messages(), []);
@@ -293,7 +307,10 @@ fn item_45_permissions_of_the_hubs_user() {
              publish: { allow: [\"out.>\", \"fence.>\"], deny: \"out.no\" } } } ] } }",
         );
         let leaf = petiole(
-            &format!("{{ url: \"nats://u:p@127.0.0.1:{}\" }}", hub.port_of("leaf")),
+            &format!(
+                "{{ url: \"nats://u:p@127.0.0.1:{}\" }}",
+                hub.port_of("leaf")
+            ),
             "",
         );
         let mut joined = Joined::new(&leaf, &hub, "", "\"user\":\"a\",\"pass\":\"a\"");
@@ -303,9 +320,7 @@ fn item_45_permissions_of_the_hubs_user() {
         core.tell("SUB > 1\r\n");
         joined.settle();
         core.messages();
-        edge.send(
-            "PUB out.no 1\r\nx\r\nPUB zz 1\r\nx\r\nPUB out.a 1\r\nx\r\nPUB zz.a 1\r\nx\r\n",
-        );
+        edge.send("PUB out.no 1\r\nx\r\nPUB zz 1\r\nx\r\nPUB out.a 1\r\nx\r\nPUB zz.a 1\r\nx\r\n");
         edge.messages();
         joined.settle();
         let seen: Vec<String> = core.messages().iter().map(Msg::subject).collect();
@@ -341,7 +356,10 @@ fn item_46_deny_lists_hold_against_a_hub() {
         core.tell("PUB d.a 1\r\nx\r\nPUB ok 1\r\nx\r\n");
         joined.settle();
         let seen: Vec<String> = edge.messages().iter().map(Msg::subject).collect();
-        let seen = seen.into_iter().filter(|s| !s.starts_with("fence.")).collect();
+        let seen = seen
+            .into_iter()
+            .filter(|s| !s.starts_with("fence."))
+            .collect();
         assert_eq!(sorted(seen), ["ok", "ok"]);
         edge.tell("UNSUB 2\r\nPUB x.a 1\r\nx\r\nPUB y.a 1\r\nx\r\n");
         joined.settle();
@@ -389,7 +407,11 @@ fn item_41_a_loop_through_two_hubs() {
             .replace("server_name: HUB", "server_name: SECOND"),
         );
         let leaf = petiole(
-            &format!("{}, {}", remote(port, ""), remote(second.port_of("leaf"), "")),
+            &format!(
+                "{}, {}",
+                remote(port, ""),
+                remote(second.port_of("leaf"), "")
+            ),
             "",
         );
         // Whoever notices first, at least one link is cut.
@@ -415,7 +437,11 @@ fn item_42_a_hub_that_wants_a_newer_leaf() {
 #[test]
 fn item_42_a_hub_of_our_name() {
     each(|real| {
-        let hub = hub(real, "", "cluster { name: LEAF, listen: \"127.0.0.1:{port:cluster}\" }");
+        let hub = hub(
+            real,
+            "",
+            "cluster { name: LEAF, listen: \"127.0.0.1:{port:cluster}\" }",
+        );
         let leaf = petiole(&remote(hub.port_of("leaf"), ""), "");
         leaf.wait_for_log("remote leafnode has same cluster name");
         leaf.wait_for_log("next try in 31.0s");
@@ -431,8 +457,8 @@ fn api(client: &mut Client, subject: &str, body: &Value) -> Value {
         body.to_string()
     };
     let msg = request(client, subject, &body);
-    let answer: Value = serde_json::from_slice(&msg.payload)
-        .unwrap_or_else(|e| panic!("{subject}: {e}: {msg:?}"));
+    let answer: Value =
+        serde_json::from_slice(&msg.payload).unwrap_or_else(|e| panic!("{subject}: {e}: {msg:?}"));
     assert_eq!(answer.get("error"), None, "{subject}: {answer}");
     answer
 }
@@ -468,7 +494,10 @@ fn item_52_jetstream_through_the_leaf() {
                 );
                 for n in 1..=3 {
                     let msg = request(&mut edge, &name("CONSUMER.MSG.NEXT.S.C"), "1");
-                    assert_eq!((msg.subject(), msg.text()), (format!("s.{n}"), n.to_string()));
+                    assert_eq!(
+                        (msg.subject(), msg.text()),
+                        (format!("s.{n}"), n.to_string())
+                    );
                     let ack = msg.reply().expect("where to acknowledge");
                     assert!(ack.starts_with("$JS.ACK.") && !ack.contains('@'), "{ack}");
                     // A double ack: the answer says that it was taken.
@@ -487,7 +516,10 @@ fn item_52_jetstream_through_the_leaf() {
                 );
                 for n in 1..=3 {
                     let msg = edge.expect_msg();
-                    assert_eq!((msg.subject(), msg.sid()), (format!("s.{n}"), "77".to_owned()));
+                    assert_eq!(
+                        (msg.subject(), msg.sid()),
+                        (format!("s.{n}"), "77".to_owned())
+                    );
                 }
                 edge.tell("UNSUB 77\r\n");
                 api(&mut edge, &name("STREAM.DELETE.S"), &Value::Null);
@@ -541,7 +573,10 @@ fn item_54_key_value_through_the_leaf() {
             let ack = api(&mut edge, "$KV.b.k", &json!("one"));
             assert_eq!(ack["seq"], 1, "{domain:?}");
             let seen = edge.expect_msg();
-            assert_eq!((seen.subject().as_str(), seen.sid().as_str()), ("$KV.b.k", "88"));
+            assert_eq!(
+                (seen.subject().as_str(), seen.sid().as_str()),
+                ("$KV.b.k", "88")
+            );
             edge.tell("UNSUB 88\r\n");
             let got = request(&mut edge, "$JS.API.DIRECT.GET.KV_b.$KV.b.k", "");
             assert_eq!(got.text(), "\"one\"", "{got:?}");
@@ -620,7 +655,9 @@ fn two_hubs_and_what_passes_between_them() {
                     .replace("server_name: HUB", &format!("server_name: {name}")),
             )
         });
-        let remotes = [0, 1].map(|i| remote(hubs[i].port_of("leaf"), "")).join(", ");
+        let remotes = [0, 1]
+            .map(|i| remote(hubs[i].port_of("leaf"), ""))
+            .join(", ");
         let leaf = petiole(&remotes, "");
         let mut one = Joined::new(&leaf, &hubs[0], "", "");
         let mut two = Joined::new(&leaf, &hubs[1], "", "");
