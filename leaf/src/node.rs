@@ -13,10 +13,10 @@ use petiole_core::config::model::{Config, Remote, Url};
 use petiole_core::link::client::Client;
 use petiole_core::link::leaf::Leaf;
 use petiole_core::link::queue::WritePlan;
-use petiole_core::link::uplink::{State, Uplink};
-use petiole_core::link::{Env, LinkId, Proof, Server};
+use petiole_core::link::uplink::{Reports, State, Uplink};
+use petiole_core::link::{Env, Event, LinkId, Proof, Server};
 use petiole_core::random::{Entropy, Random};
-use petiole_core::shard::{Event, Shard, Wants};
+use petiole_core::shard::{Shard, Wants};
 use petiole_core::time::Instant;
 use petiole_net::driver::Engine;
 
@@ -25,6 +25,7 @@ use crate::peer::Peer;
 /// The shortest and longest gap between two clients that a lame duck closes (operations, lame duck
 /// mode).
 const LONGEST_GAP: Duration = Duration::from_secs(1);
+const SHORTEST_GAP: Duration = Duration::from_millis(1);
 
 /// Something a node needs from the outside.
 #[derive(Debug)]
@@ -85,7 +86,8 @@ pub struct Node {
 /// The course of lame duck mode.
 #[derive(Clone, Copy, Debug)]
 struct Duck {
-    next: Instant,
+    /// `None`: no client is left to close.
+    next: Option<Instant>,
     until: Instant,
 }
 
@@ -107,10 +109,14 @@ impl Node {
         };
         let accounts = config.accounts.iter().map(|account| account.name.as_str());
         let shard = Shard::new(env, accounts, entropy);
+        let reports = Reports {
+            connect: config.connect_error_reports,
+            reconnect: config.reconnect_error_reports,
+        };
         let uplinks = config
             .remotes
             .iter()
-            .map(|remote| Uplink::new(now, Arc::new(remote.clone()), &mut random))
+            .map(|remote| Uplink::new(now, Arc::new(remote.clone()), reports, &mut random))
             .collect();
         let mut node = Node {
             shard,
@@ -147,6 +153,10 @@ impl Node {
     /// A client has connected.
     pub fn accept(&mut self, now: Instant, address: SocketAddr) -> LinkId {
         self.numbers += 1;
+        // It slipped in while the others were being closed.
+        if let Some(duck) = &mut self.duck {
+            duck.next.get_or_insert(now);
+        }
         let link = self
             .shard
             .open(now, Peer::Client(Client::new(now, self.numbers, address)));
@@ -209,7 +219,7 @@ impl Node {
         log::info!("Entering lame duck mode, stop accepting new clients");
         self.shard.announce_lame_duck(now);
         self.duck = Some(Duck {
-            next: now + self.grace,
+            next: Some(now + self.grace),
             until: now + self.duration,
         });
         self.settle(now);
@@ -290,7 +300,7 @@ impl Node {
     /// Closes the next client when it is time, so that all are gone at the end of the duration.
     fn duck_step(&mut self, now: Instant) {
         let Some(duck) = self.duck else { return };
-        if now < duck.next {
+        if duck.next.is_none_or(|next| now < next) {
             return;
         }
         let clients: Vec<LinkId> = self
@@ -300,19 +310,18 @@ impl Node {
             .filter(|link| matches!(self.shard.neighbour(*link), Some(Peer::Client(_))))
             .filter(|link| !self.shard.is_ending(*link))
             .collect();
-        if let Some(link) = clients.first() {
+        let closed = if now < duck.until { 1 } else { clients.len() };
+        for link in clients.iter().take(closed) {
             self.shard.close(now, *link, "Server Shutdown");
         }
-        let left = u32::try_from(clients.len().saturating_sub(1))
-            .unwrap_or(u32::MAX)
-            .max(1);
-        let gap = (duck.until.since(now) / left).min(LONGEST_GAP);
-        // Down to half of it, so that the clients do not reconnect elsewhere in step.
-        let gap = gap.mul_f64(0.5 + 0.5 * self.random.fraction());
-        self.duck = Some(Duck {
-            next: now + gap,
-            ..duck
+        let left = u32::try_from(clients.len().saturating_sub(closed)).unwrap_or(u32::MAX);
+        let next = (left > 0).then(|| {
+            let gap = (duck.until.since(now) / left).min(LONGEST_GAP);
+            // Down to half of it, so that the clients do not reconnect elsewhere in step.
+            let gap = gap.mul_f64(0.5 + 0.5 * self.random.fraction());
+            now + gap.max(SHORTEST_GAP)
         });
+        self.duck = Some(Duck { next, ..duck });
     }
 }
 
@@ -368,7 +377,7 @@ impl Engine for Node {
     }
 
     fn poll_timeout(&self) -> Option<Instant> {
-        let duck = self.duck.map(|duck| duck.next);
+        let duck = self.duck.and_then(|duck| duck.next);
         let dials = self
             .uplinks
             .iter()

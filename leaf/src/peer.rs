@@ -59,6 +59,10 @@ impl Neighbour for Peer {
         ask!(self, one => one.handle_proof(proof, cx))
     }
 
+    fn label(&self) -> String {
+        ask!(self, one => one.label())
+    }
+
     #[inline]
     fn standing(&self) -> Standing {
         ask!(self, one => one.standing())

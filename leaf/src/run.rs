@@ -14,7 +14,7 @@ use petiole_core::random::Entropy;
 use petiole_net::clock::Clock;
 use petiole_net::dial::dial;
 use petiole_net::driver::Thread;
-use petiole_net::listen::{ListenError, Listener};
+use petiole_net::listen::{ListenError, Listener, join};
 use petiole_net::signal::{Signal, signals};
 use petiole_net::transport::Transport;
 use smol::LocalExecutor;
@@ -159,7 +159,10 @@ async fn serve(leaf: Leaf, executor: Rc<LocalExecutor<'static>>) -> Result<(), R
         let thread = thread.clone();
         async move { thread.keep_time().await }
     });
-    log::info!("Listening for client connections on {address}");
+    log::info!(
+        "Listening for client connections on {}",
+        join(&config.host, address.port())
+    );
     log::info!("Server is ready");
     if let Some(on_ready) = on_ready {
         on_ready(Ready { address });

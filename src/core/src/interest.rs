@@ -437,7 +437,7 @@ impl Interest {
         }
         let (wild, entries) = (&self.wild, &self.entries);
         for id in self.cache.answer(hash, subject, |all| {
-            wild.walk(subject, &mut |id| all.push(id))
+            wild.walk(subject, &mut |id| all.push(EntryId(id)))
         }) {
             if let Some(entry) = entries.get(id.0) {
                 found(*id, entry);
@@ -462,7 +462,7 @@ impl Interest {
                     .map_or(0, |entry| hasher.hash_one(&*entry.subject))
             });
         if wild {
-            self.wild.insert(subject, id);
+            self.wild.insert(subject, id.0);
             self.cache.expire();
         }
         id

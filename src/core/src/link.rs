@@ -17,7 +17,6 @@ use crate::config::model::Limits;
 use crate::interest::Reach;
 use crate::message::Message;
 use crate::random::{Entropy, Random};
-use crate::shard::Event;
 use crate::time::Instant;
 use crate::wire::error::ProtoError;
 use crate::wire::parse::Parsed;
@@ -110,6 +109,8 @@ pub trait Neighbour: Sized {
         proof: Proof,
         cx: &mut Cx<'_>,
     ) -> Result<Action<'static>, ProtoError>;
+    /// How log lines name it.
+    fn label(&self) -> String;
     /// How it stands.
     fn standing(&self) -> Standing;
     /// Whether a message on `subject` may go to it at all (in a queue group's name).
@@ -184,6 +185,42 @@ pub enum Action<'a> {
     Reoffer,
     /// Stop reading from it until its password is checked.
     Verify(SlowCheck),
+}
+
+/// Something for the role to do or to know.
+#[derive(Debug)]
+pub enum Event {
+    /// Run it away from this thread and bring the result with [`Shard::handle_proof`](crate::shard::Shard::handle_proof).
+    Verify {
+        /// For this link.
+        link: LinkId,
+        /// The work.
+        check: SlowCheck,
+    },
+    /// Sign the nonce with the remote's credentials and bring the result with
+    /// [`Shard::handle_proof`](crate::shard::Shard::handle_proof).
+    Sign {
+        /// For this link.
+        link: LinkId,
+        /// The remote's place in the configuration.
+        remote: usize,
+        /// What to sign.
+        nonce: Box<[u8]>,
+    },
+    /// The hub named addresses it can be reached at.
+    Discovered {
+        /// The remote's place in the configuration.
+        remote: usize,
+        /// `host:port` each.
+        addresses: Vec<String>,
+    },
+    /// The link is up.
+    Synced {
+        /// The link.
+        link: LinkId,
+        /// The remote's place in the configuration.
+        remote: usize,
+    },
 }
 
 /// What a slow computation outside of the core came to.

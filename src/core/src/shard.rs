@@ -5,7 +5,11 @@
 //! `handle_*`, drain [`Shard::poll_wake`] and [`Shard::poll_event`], then look at
 //! [`Shard::poll_timeout`] again.
 
+mod flow;
+mod interest;
 mod route;
+mod timers;
+mod trace;
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
@@ -14,13 +18,11 @@ use std::time::Duration;
 
 use foldhash::fast::FixedState;
 use hashbrown::{HashMap, HashTable};
-use std::hash::BuildHasher;
 
-use crate::auth::users::SlowCheck;
 use crate::config::model::GLOBAL_ACCOUNT;
 use crate::interest::{Interest, Reach, SubId};
-use crate::link::queue::{OutQueue, Pool, WritePlan};
-use crate::link::{Action, Body, Cx, Env, LinkId, Neighbour, Offer, Outlet, Proof, Role};
+use crate::link::queue::{OutQueue, Pool};
+use crate::link::{Action, Cx, Env, Event, LinkId, Neighbour, Proof};
 use crate::random::{self, Entropy, Random};
 use crate::slab::{NONE, Slab};
 use crate::time::Instant;
@@ -39,42 +41,6 @@ pub const HIGH_WATER: usize = 1 << 20;
 
 /// How long a link that is being closed may take to accept its last bytes.
 const FAREWELL: Duration = Duration::from_secs(2);
-
-/// Something for the role to do or to know.
-#[derive(Debug)]
-pub enum Event {
-    /// Run it away from this thread and bring the result with [`Shard::handle_proof`].
-    Verify {
-        /// For this link.
-        link: LinkId,
-        /// The work.
-        check: SlowCheck,
-    },
-    /// Sign the nonce with the remote's credentials and bring the result with
-    /// [`Shard::handle_proof`].
-    Sign {
-        /// For this link.
-        link: LinkId,
-        /// The remote's place in the configuration.
-        remote: usize,
-        /// What to sign.
-        nonce: Box<[u8]>,
-    },
-    /// The hub named addresses it can be reached at.
-    Discovered {
-        /// The remote's place in the configuration.
-        remote: usize,
-        /// `host:port` each.
-        addresses: Vec<String>,
-    },
-    /// The link is up.
-    Synced {
-        /// The link.
-        link: LinkId,
-        /// The remote's place in the configuration.
-        remote: usize,
-    },
-}
 
 /// What a driver shall do with a link.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -170,6 +136,8 @@ pub struct Shard<N> {
     turn: u32,
     clients: usize,
     sequence: u64,
+    /// Somebody reads the log at trace level; looked up once a batch.
+    tracing: bool,
     scratch: Scratch,
 }
 
@@ -209,6 +177,7 @@ impl<N: Neighbour> Shard<N> {
             turn: 0,
             clients: 0,
             sequence: 0,
+            tracing: false,
             scratch: Scratch::default(),
         };
         for name in std::iter::once(GLOBAL_ACCOUNT).chain(accounts) {
@@ -361,9 +330,15 @@ impl<N: Neighbour> Shard<N> {
             return shared;
         }
         if input.need > shared.len() / 2 || have > shared.len() / 2 {
-            // A large payload: read the rest of it where it is put together.
+            // A large payload: read the rest of it where it is put together. A long line does not
+            // say how long it is: byte by byte it would be looked at anew each time.
+            let room = if input.need > have + 1 {
+                input.need
+            } else {
+                have * 2
+            };
             input.filled = have;
-            input.partial.resize(input.need.max(have + 1), 0);
+            input.partial.resize(room.max(have + 1), 0);
             return input.partial.get_mut(have..).unwrap_or_default();
         }
         let (front, rest) = shared.split_at_mut(have);
@@ -420,6 +395,7 @@ impl<N: Neighbour> Shard<N> {
 
     /// All complete operations of `bytes`; the rest is kept.
     fn consume(&mut self, place: u32, bytes: &[u8]) {
+        self.tracing = trace::is_on();
         let mut used = 0;
         let mut need = 0;
         while used < bytes.len() {
@@ -437,6 +413,12 @@ impl<N: Neighbour> Shard<N> {
             match link.neighbour.parse(rest, &self.env) {
                 Ok(Parsed::Op { op, len }) => {
                     used += len;
+                    if self.tracing {
+                        trace::incoming(
+                            &link.neighbour.label(),
+                            rest.get(..len).unwrap_or_default(),
+                        );
+                    }
                     self.act_with(place, |neighbour, cx| neighbour.handle(op, cx));
                 }
                 Ok(Parsed::Incomplete { need: more }) => {
@@ -457,11 +439,20 @@ impl<N: Neighbour> Shard<N> {
         }
     }
 
-    /// After input of a link: neighbours hear of changed interest, its timer is right.
+    /// After input of a link: neighbours hear of changed interest, its timer is right, and what it
+    /// is owed is within bounds.
     fn finish_batch(&mut self, place: u32) {
         let account = self.links.get(place).map_or(NONE, |link| link.account);
         self.show_changes(account);
         self.settle(place);
+        // Deliveries are checked one by one; a client that asks for more answers than it takes is
+        // found here.
+        if let Some(link) = self.links.get(place)
+            && link.neighbour.standing().reach == Reach::Local
+            && link.out.len() > self.env.limits.max_pending
+        {
+            self.drop_slow_consumer(place, link.out.len());
+        }
     }
 
     /// Lets the neighbour at `place` handle something and does what it asks for.
@@ -489,7 +480,12 @@ impl<N: Neighbour> Shard<N> {
             queue: &mut link.out,
             pool: &mut self.pool,
         };
-        match handle(&mut link.neighbour, &mut cx) {
+        let mark = cx.queue.mark();
+        let result = handle(&mut link.neighbour, &mut cx);
+        if self.tracing {
+            trace::outgoing(&link.neighbour.label(), &link.out, mark);
+        }
+        match result {
             Ok(Action::Done) => {}
             Ok(Action::Publish {
                 message,
@@ -556,333 +552,26 @@ impl<N: Neighbour> Shard<N> {
         self.finish_batch(id.place);
     }
 
-    fn join(&mut self, place: u32, account: &str) {
-        self.leave(place);
-        let Some(at) = self.by_name.get(account).copied() else {
-            log::error!("account {account:?} of a user does not exist");
-            return self.fail(place, &ProtoError::AuthorizationViolation);
-        };
-        if let Some(link) = self.links.get_mut(place) {
-            link.account = at;
-        }
-    }
-
-    fn attach(&mut self, place: u32, account: &str, unsaid: &[&[u8]]) {
-        self.join(place, account);
-        let Some(link) = self.links.get(place) else {
-            return;
-        };
-        let Some(account) = self.accounts.get_mut(link.account as usize) else {
-            return;
-        };
-        account.leafs.push(place);
-        for subject in unsaid {
-            self.want(place, subject, None);
-        }
-        // The name for loop detection goes first: a loop is then cut before the rest is sent.
-        if let Some(link) = self.links.get_mut(place)
-            && let Some(account) = self.accounts.get(link.account as usize)
-        {
-            let name = account.loop_name.clone();
-            crate::wire::write::interest(link.out.buffer(&mut self.pool), name.as_bytes(), None);
-        }
-        self.offer_all(place);
-        if let Some(link) = self.links.get_mut(place) {
-            let out = link.out.buffer(&mut self.pool);
-            out.extend_from_slice(crate::wire::write::PING);
-        }
-    }
-
-    /// Takes away all that a link subscribed to.
-    fn leave(&mut self, place: u32) {
-        let Some(link) = self.links.get_mut(place) else {
-            return;
-        };
-        let at = std::mem::replace(&mut link.account, NONE);
-        let subs = std::mem::take(&mut link.subs);
-        let Some(account) = self.accounts.get_mut(at as usize) else {
-            return;
-        };
-        account.leafs.retain(|leaf| *leaf != place);
-        for id in subs {
-            account.interest.remove(id);
-        }
-        self.show_changes(at);
-    }
-
-    fn sid_hash(&self, sid: &[u8]) -> u64 {
-        self.hasher.hash_one(sid)
-    }
-
-    fn find_sub(&self, place: u32, sid: &[u8]) -> Option<SubId> {
-        let link = self.links.get(place)?;
-        let interest = &self.accounts.get(link.account as usize)?.interest;
-        link.subs
-            .find(self.sid_hash(sid), |id| {
-                interest
-                    .sub(*id)
-                    .is_some_and(|sub| sub.sid.as_bytes() == sid)
-            })
-            .copied()
-    }
-
-    fn subscribe(
-        &mut self,
-        place: u32,
-        subject: &[u8],
-        queue: Option<&[u8]>,
-        sid: &[u8],
-        filtered: bool,
-    ) {
-        // A second SUB of a live sid is acknowledged and ignored.
-        if self.find_sub(place, sid).is_some() {
-            return;
-        }
-        let hash = self.sid_hash(sid);
-        let Some(link) = self.links.get_mut(place) else {
-            return;
-        };
-        let Some(account) = self.accounts.get_mut(link.account as usize) else {
-            return;
-        };
-        let id = account
-            .interest
-            .add(subject, queue, Reach::Local, place, sid);
-        if filtered && let Some(sub) = account.interest.sub_mut(id) {
-            sub.filtered = true;
-        }
-        let (interest, hasher) = (&account.interest, &self.hasher);
-        link.subs.insert_unique(hash, id, |id| {
-            interest
-                .sub(*id)
-                .map_or(0, |sub| hasher.hash_one(sub.sid.as_bytes()))
-        });
-    }
-
-    fn unsubscribe(&mut self, place: u32, sid: &[u8], max: Option<u64>) {
-        let Some(id) = self.find_sub(place, sid) else {
-            return;
-        };
-        let account = self.links.get(place).map_or(NONE, |link| link.account);
-        let Some(account) = self.accounts.get_mut(account as usize) else {
-            return;
-        };
-        if let Some(max) = max
-            && let Some(sub) = account.interest.sub_mut(id)
-            && sub.delivered < max
-        {
-            sub.max = max;
-            return;
-        }
-        self.end_sub(place, id);
-    }
-
-    /// Ends a client's subscription.
-    fn end_sub(&mut self, place: u32, id: SubId) {
-        let Some(link) = self.links.get_mut(place) else {
-            return;
-        };
-        let Some(account) = self.accounts.get_mut(link.account as usize) else {
-            return;
-        };
-        let Some(sub) = account.interest.remove(id) else {
-            return;
-        };
-        let hash = self.hasher.hash_one(sub.sid.as_bytes());
-        if let Ok(found) = link.subs.find_entry(hash, |other| *other == id) {
-            found.remove();
-        }
-    }
-
-    /// A leaf's keys are found by what they name.
-    fn key_hash(&self, subject: &[u8], queue: Option<&[u8]>) -> u64 {
-        self.hasher.hash_one((subject, queue))
-    }
-
-    fn find_key(&self, place: u32, subject: &[u8], queue: Option<&[u8]>) -> Option<SubId> {
-        let link = self.links.get(place)?;
-        let interest = &self.accounts.get(link.account as usize)?.interest;
-        link.subs
-            .find(self.key_hash(subject, queue), |id| {
-                interest.sub(*id).is_some_and(|sub| {
-                    interest
-                        .entry(sub.entry)
-                        .is_some_and(|entry| *entry.subject == *subject)
-                        && interest.group_name(sub.group) == queue
-                })
-            })
-            .copied()
-    }
-
-    fn want(&mut self, place: u32, subject: &[u8], queue: Option<(&[u8], u32)>) {
-        let name = queue.map(|(name, _)| name);
-        let weight = queue.map_or(1, |(_, weight)| weight);
-        let known = self.find_key(place, subject, name);
-        let hash = self.key_hash(subject, name);
-        let Some(link) = self.links.get_mut(place) else {
-            return;
-        };
-        let Some(account) = self.accounts.get_mut(link.account as usize) else {
-            return;
-        };
-        if let Some(id) = known {
-            return account.interest.set_weight(id, weight);
-        }
-        let id = account
-            .interest
-            .add(subject, name, Reach::Distant, place, &[]);
-        account.interest.set_weight(id, weight);
-        let (interest, hasher) = (&account.interest, &self.hasher);
-        link.subs.insert_unique(hash, id, |id| {
-            interest.sub(*id).map_or(0, |sub| {
-                let subject = interest
-                    .entry(sub.entry)
-                    .map_or(&[][..], |entry| &entry.subject);
-                hasher.hash_one((subject, interest.group_name(sub.group)))
-            })
-        });
-    }
-
-    fn unwant(&mut self, place: u32, subject: &[u8], queue: Option<&[u8]>) {
-        let Some(id) = self.find_key(place, subject, queue) else {
-            return;
-        };
-        let hash = self.key_hash(subject, queue);
-        let Some(link) = self.links.get_mut(place) else {
-            return;
-        };
-        if let Ok(found) = link.subs.find_entry(hash, |other| *other == id) {
-            found.remove();
-        }
-        if let Some(account) = self.accounts.get_mut(link.account as usize) {
-            account.interest.remove(id);
-        }
-    }
-
-    /// Tells the leaf links of an account what changed since they were last told.
-    fn show_changes(&mut self, at: u32) {
-        let Some(account) = self.accounts.get_mut(at as usize) else {
-            return;
-        };
-        if !account.interest.has_changes() {
-            return;
-        }
-        let leafs = account.leafs.clone();
-        let changes = account.interest.take_changes();
-        for entry in &changes {
-            for place in &leafs {
-                self.offer(*place, *entry);
-            }
-            if let Some(account) = self.accounts.get_mut(at as usize) {
-                account.interest.forget_empty(*entry);
-            }
-        }
-        for place in leafs {
-            self.touch(place);
-        }
-    }
-
-    /// Compares all interest of the account with what a leaf link has been told.
-    fn offer_all(&mut self, place: u32) {
-        let Some(link) = self.links.get(place) else {
-            return;
-        };
-        let Some(account) = self.accounts.get(link.account as usize) else {
-            return;
-        };
-        for entry in account.interest.entry_ids() {
-            self.offer(place, entry);
-        }
-        self.touch(place);
-    }
-
-    /// Words one subject for one leaf link: what clients and other leafs want, as far as the link
-    /// may know (leaf protocol, interest propagation).
-    fn offer(&mut self, place: u32, id: crate::interest::EntryId) {
-        let Some(link) = self.links.get(place) else {
-            return;
-        };
-        let Some(account) = self.accounts.get(link.account as usize) else {
-            return;
-        };
-        let Some(entry) = account.interest.entry(id) else {
-            return;
-        };
-        let to = link.neighbour.standing();
-        let loop_detection = entry.subject.starts_with(b"$LDS.");
-        let counts = |id: &SubId| {
-            let Some(sub) = account.interest.sub(*id) else {
-                return 0;
-            };
-            let Some(from) = self.links.get(sub.link) else {
-                return 0;
-            };
-            let standing = from.neighbour.standing();
-            let travels = sub.link != place
-                && !to.isolated
-                && (standing.cluster == 0 || standing.cluster != to.cluster)
-                && (standing.role != Role::Upstream
-                    || to.role == Role::Downstream
-                    || loop_detection);
-            if travels { sub.weight } else { 0 }
-        };
-        let plain = !entry.plain.local().is_empty()
-            || entry.plain.distant().iter().any(|id| counts(id) > 0);
-        let mut groups: heapless::Vec<(&[u8], u32), 8> = heapless::Vec::new();
-        let mut many = Vec::new();
-        for group in entry.groups() {
-            let Some(name) = account.interest.group_name(group.id) else {
-                continue;
-            };
-            let distant: u32 = group
-                .members
-                .distant()
-                .iter()
-                .map(counts)
-                .fold(0, u32::saturating_add);
-            let weight = (group.members.local().len() as u32).saturating_add(distant);
-            if weight > 0
-                && let Err(spilled) = groups.push((name, weight))
-            {
-                many.push(spilled);
-            }
-        }
-        let groups: &[(&[u8], u32)] = if many.is_empty() {
-            &groups
-        } else {
-            many.extend_from_slice(&groups);
-            &many
-        };
-        let subject = entry.subject.clone();
-        let offer = Offer {
-            entry: id,
-            subject: &subject,
-            plain,
-            groups,
-        };
-        let Some(link) = self.links.get_mut(place) else {
-            return;
-        };
-        let mut outlet = Outlet {
-            now: self.now,
-            queue: &mut link.out,
-            pool: &mut self.pool,
-            body: &Body::default(),
-        };
-        link.neighbour.offer(&offer, &mut outlet);
-    }
-
     /// A peer broke the protocol: it is told why, and closed unless the error is a mild one.
     fn fail(&mut self, place: u32, error: &ProtoError) {
-        let Some(link) = self.links.get_mut(place) else {
-            return;
-        };
         if error.text().is_some() {
-            error.write(link.out.buffer(&mut self.pool));
+            self.append(place, |out| error.write(out));
         }
         if error.closes() {
             // In the words of the error for whoever reads the log.
             self.end(place, error.reason(), false);
+        }
+    }
+
+    /// Says something to a peer that is not worded by its neighbour.
+    fn append(&mut self, place: u32, write: impl FnOnce(&mut Vec<u8>)) {
+        let Some(link) = self.links.get_mut(place) else {
+            return;
+        };
+        let mark = link.out.mark();
+        write(link.out.buffer(&mut self.pool));
+        if self.tracing {
+            trace::outgoing(&link.neighbour.label(), &link.out, mark);
         }
     }
 
@@ -936,252 +625,8 @@ impl<N: Neighbour> Shard<N> {
         }
     }
 
-    /// What a driver shall do with a link. A link that is gone is to be closed.
-    #[inline]
-    pub fn wants(&self, id: LinkId) -> Wants {
-        let Some(link) = self.link(id) else {
-            return Wants {
-                read: false,
-                write: false,
-                close: true,
-            };
-        };
-        let empty = link.out.is_empty();
-        match link.ending {
-            None => Wants {
-                read: link.held_by == 0 && !link.suspended,
-                write: !empty,
-                close: false,
-            },
-            Some(ending) => {
-                let close = ending.abrupt || empty || self.now >= ending.until;
-                Wants {
-                    read: false,
-                    write: !close,
-                    close,
-                }
-            }
-        }
-    }
-
-    /// The pieces of the next write to a link.
-    pub fn poll_transmit<'a>(&'a self, id: LinkId, plan: &mut WritePlan<'a>) {
-        if let Some(link) = self.link(id) {
-            link.out.plan(plan);
-        }
-    }
-
-    /// `count` bytes were written.
-    pub fn handle_transmitted(&mut self, now: Instant, id: LinkId, count: usize) {
-        self.now = now;
-        let Some(link) = self
-            .links
-            .get_mut(id.place)
-            .filter(|link| link.turn == id.turn)
-        else {
-            return;
-        };
-        link.out.advance(count, &mut self.pool);
-        link.blocked = false;
-        if count > 0 {
-            link.progress = now;
-        }
-        if !link.holds.is_empty() && link.out.len() <= self.high_water() / 2 {
-            self.release_held(id.place);
-        }
-    }
-
-    /// The socket takes no more for now.
-    pub fn handle_blocked(&mut self, now: Instant, id: LinkId) {
-        self.now = now;
-        let Some(link) = self
-            .links
-            .get_mut(id.place)
-            .filter(|link| link.turn == id.turn)
-        else {
-            return;
-        };
-        if !std::mem::replace(&mut link.blocked, true) {
-            let until = link.progress + self.env.limits.write_deadline;
-            self.arm(id.place, until);
-        }
-    }
-
-    /// A link that has something to write, may be read from again, or is to be closed. Each is
-    /// named once, however much was queued for it since the last call.
-    pub fn poll_wake(&mut self) -> Option<LinkId> {
-        loop {
-            let place = self.wakes.pop()?;
-            if let Some(link) = self.links.get_mut(place) {
-                link.woken = false;
-                return Some(LinkId {
-                    place,
-                    turn: link.turn,
-                });
-            }
-        }
-    }
-
     /// Something for the role.
     pub fn poll_event(&mut self) -> Option<Event> {
         self.events.pop_front()
-    }
-
-    fn high_water(&self) -> usize {
-        HIGH_WATER.min(self.env.limits.max_pending / 4 * 3)
-    }
-
-    /// Names the link in [`Shard::poll_wake`].
-    #[inline]
-    fn wake(&mut self, place: u32) {
-        if let Some(link) = self.links.get_mut(place)
-            && !std::mem::replace(&mut link.woken, true)
-        {
-            self.wakes.push(place);
-        }
-    }
-
-    /// Something may have been queued for the link outside of a delivery.
-    fn touch(&mut self, place: u32) {
-        if let Some(link) = self.links.get_mut(place)
-            && !link.out.is_empty()
-        {
-            if !link.woken && !link.blocked {
-                link.progress = self.now;
-            }
-            self.wake(place);
-        }
-    }
-
-    /// After the neighbour at `place` handled something: its output and its timer.
-    fn settle(&mut self, place: u32) {
-        self.touch(place);
-        if let Some(link) = self.links.get(place) {
-            let at = link.neighbour.poll_timeout();
-            self.arm(place, at);
-        }
-    }
-
-    fn arm(&mut self, place: u32, at: Instant) {
-        if let Some(link) = self.links.get_mut(place)
-            && at < link.armed
-        {
-            link.armed = at;
-            self.timers.push(Reverse((at, place, link.turn)));
-        }
-    }
-
-    /// When [`Shard::handle_timeout`] is wanted.
-    pub fn poll_timeout(&self) -> Option<Instant> {
-        self.timers.peek().map(|Reverse((at, ..))| *at)
-    }
-
-    /// Time has passed.
-    pub fn handle_timeout(&mut self, now: Instant) {
-        self.now = now;
-        while let Some(Reverse((at, place, turn))) = self.timers.peek().copied()
-            && at <= now
-        {
-            self.timers.pop();
-            let Some(link) = self.links.get_mut(place).filter(|link| link.turn == turn) else {
-                continue;
-            };
-            if link.armed != at {
-                // An earlier deadline took this one's place.
-                continue;
-            }
-            link.armed = Instant::from_nanos(u64::MAX);
-            self.handle_link_timeout(place);
-        }
-    }
-
-    fn handle_link_timeout(&mut self, place: u32) {
-        let now = self.now;
-        let Some(link) = self.links.get_mut(place) else {
-            return;
-        };
-        if let Some(ending) = link.ending {
-            if now >= ending.until {
-                self.wake(place);
-            } else {
-                self.arm(place, ending.until);
-            }
-            return;
-        }
-        let stuck = link.progress + PATIENCE;
-        if !link.holds.is_empty() {
-            if now >= stuck {
-                self.release_held(place);
-            } else {
-                self.arm(place, stuck);
-            }
-        }
-        let Some(link) = self.links.get(place) else {
-            return;
-        };
-        let deadline = link.progress + self.env.limits.write_deadline;
-        if link.blocked && now >= deadline {
-            log::warn!(
-                "Slow Consumer Detected: WriteDeadline of {:?} exceeded with {} total bytes",
-                self.env.limits.write_deadline,
-                link.out.len(),
-            );
-            return self.end(place, "Slow Consumer (Write Deadline)", true);
-        }
-        if link.blocked {
-            self.arm(place, deadline);
-        }
-        self.act_with(place, |neighbour, cx| {
-            neighbour.handle_timeout(cx).map(|()| Action::Done)
-        });
-        self.settle(place);
-    }
-
-    /// The producer waits until the consumer has drained, as long as that does drain.
-    fn hold(&mut self, producer: u32, consumer: u32) {
-        let Some(link) = self.links.get_mut(consumer) else {
-            return;
-        };
-        let stuck = link.progress + PATIENCE;
-        if self.now >= stuck {
-            return;
-        }
-        let Some(turn) = self.links.get(producer).map(|link| link.turn) else {
-            return;
-        };
-        let id = LinkId {
-            place: producer,
-            turn,
-        };
-        let Some(link) = self.links.get_mut(consumer) else {
-            return;
-        };
-        if link.holds.contains(&id) {
-            return;
-        }
-        link.holds.push(id);
-        if let Some(link) = self.links.get_mut(producer) {
-            link.held_by += 1;
-        }
-        self.arm(consumer, stuck);
-    }
-
-    /// Nobody waits for this consumer any more.
-    fn release_held(&mut self, consumer: u32) {
-        let Some(link) = self.links.get_mut(consumer) else {
-            return;
-        };
-        for id in std::mem::take(&mut link.holds) {
-            if let Some(link) = self
-                .links
-                .get_mut(id.place)
-                .filter(|link| link.turn == id.turn)
-            {
-                link.held_by -= 1;
-                if link.held_by == 0 {
-                    self.wake(id.place);
-                }
-            }
-        }
     }
 }

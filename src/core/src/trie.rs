@@ -4,11 +4,10 @@ use foldhash::fast::FixedState;
 use hashbrown::HashTable;
 use std::hash::{BuildHasher, Hash, Hasher};
 
-use crate::interest::EntryId;
 use crate::slab::{NONE, Slab};
 use crate::subject::tokens;
 
-/// A set of wildcard patterns, each with its [`EntryId`]. The children of all nodes live in one
+/// A set of wildcard patterns, each with a number. The children of all nodes live in one
 /// hash table, so a node costs the same however many children it has.
 #[derive(Debug)]
 pub(crate) struct Trie {
@@ -22,9 +21,9 @@ pub(crate) struct Trie {
 /// What ends or goes on below a node by a wildcard.
 #[derive(Debug, Clone, Copy)]
 struct Ends {
-    /// The entry of the pattern that ends at the node.
+    /// The number of the pattern that ends at the node.
     here: u32,
-    /// The entry of the pattern that goes on with `>`.
+    /// The number of the pattern that goes on with `>`.
     rest: u32,
     /// The node below `*`.
     star: u32,
@@ -65,11 +64,11 @@ impl Trie {
     }
 
     /// Adds a valid pattern that is not in it yet.
-    pub(crate) fn insert(&mut self, pattern: &[u8], entry: EntryId) {
+    pub(crate) fn insert(&mut self, pattern: &[u8], entry: u32) {
         let mut at = ROOT;
         for token in tokens(pattern) {
             if token == b">" {
-                self.ends_mut(at).rest = entry.0;
+                self.ends_mut(at).rest = entry;
                 self.patterns += 1;
                 return;
             }
@@ -77,7 +76,7 @@ impl Trie {
                 .child(at, token)
                 .unwrap_or_else(|| self.grow(at, token));
         }
-        self.ends_mut(at).here = entry.0;
+        self.ends_mut(at).here = entry;
         self.patterns += 1;
     }
 
@@ -100,8 +99,8 @@ impl Trie {
         self.prune(at);
     }
 
-    /// Calls `found` with the entry of each pattern that `subject` matches.
-    pub(crate) fn walk(&self, subject: &[u8], found: &mut impl FnMut(EntryId)) {
+    /// Calls `found` with the number of each pattern that `subject` matches.
+    pub(crate) fn walk(&self, subject: &[u8], found: &mut impl FnMut(u32)) {
         // An empty token anywhere matches nothing, `>` included.
         if tokens(subject).any(<[u8]>::is_empty) {
             return;
@@ -109,16 +108,16 @@ impl Trie {
         self.descend(ROOT, Some(subject), found);
     }
 
-    fn descend(&self, at: u32, subject: Option<&[u8]>, found: &mut impl FnMut(EntryId)) {
+    fn descend(&self, at: u32, subject: Option<&[u8]>, found: &mut impl FnMut(u32)) {
         let ends = self.ends(at);
         let Some(subject) = subject else {
             if ends.here != NONE {
-                found(EntryId(ends.here));
+                found(ends.here);
             }
             return;
         };
         if ends.rest != NONE {
-            found(EntryId(ends.rest));
+            found(ends.rest);
         }
         let (token, rest) = match memchr::memchr(b'.', subject) {
             Some(dot) => (&subject[..dot], Some(&subject[dot + 1..])),
@@ -238,7 +237,7 @@ mod tests {
 
     fn found(trie: &Trie, subject: &[u8]) -> Vec<u32> {
         let mut all = Vec::new();
-        trie.walk(subject, &mut |entry| all.push(entry.0));
+        trie.walk(subject, &mut |entry| all.push(entry));
         all.sort_unstable();
         all
     }
@@ -265,7 +264,7 @@ mod tests {
             let mut trie = Trie::new(FixedState::with_seed(3));
             let all: Vec<String> = patterns.into_iter().collect();
             for (i, pattern) in all.iter().enumerate() {
-                trie.insert(pattern.as_bytes(), EntryId(i as u32));
+                trie.insert(pattern.as_bytes(), i as u32);
             }
             let check = |trie: &Trie, left: &dyn Fn(usize) -> bool| {
                 for subject in &subjects {

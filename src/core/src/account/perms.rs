@@ -78,7 +78,10 @@ impl Perms {
             None => true,
             Some(allow) => allow.covers(subject) || allow.covers_queue(subject, queue),
         };
-        allowed && !rules.deny.covers(subject) && !rules.deny.covers_queue(subject, queue)
+        // A deny also strikes a pattern whose `>` it matches as if that were a plain token, as real
+        // servers have it: `a.>` is refused under a denied `a.*`.
+        let denied = rules.deny.covers(subject) || rules.deny.matches(subject);
+        allowed && !denied && !rules.deny.covers_queue(subject, queue)
     }
 
     /// Whether some message for a subscription on `subject` may be denied: if so, the subscription
@@ -1025,8 +1028,14 @@ mod tests {
 
     fn naive_subscribe(rules: &SubjectRules, pattern: &[u8], queue: Option<&[u8]>) -> bool {
         let holds = |outer: &[u8]| subject::covers(outer, pattern);
+        // A plain deny also takes a `>` for a token.
+        let strikes = |text: &String| {
+            let (subject, group) = entry(text);
+            group.is_none() && subject::matches(subject, pattern)
+        };
         (rules.allow.is_empty() || says(&rules.allow, queue, holds))
             && !says(&rules.deny, queue, holds)
+            && !rules.deny.iter().any(strikes)
     }
 
     fn pattern() -> impl Strategy<Value = String> {

@@ -34,7 +34,8 @@ pub struct Claim<'a> {
 }
 
 impl<'a> Claim<'a> {
-    fn is_anonymous(&self) -> bool {
+    /// Whether it claims nothing.
+    pub fn is_anonymous(&self) -> bool {
         [self.user, self.pass, self.token, self.nkey]
             .into_iter()
             .all(|field| given(field).is_none())

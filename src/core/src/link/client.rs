@@ -77,7 +77,10 @@ struct Who {
     address: SocketAddr,
     nonce: Option<String>,
     label: String,
-    pending: Option<Options>,
+    /// What CONNECT asked for, or why that cannot be, until its sender has proven itself.
+    pending: Option<Result<Options, ProtoError>>,
+    /// Whom it has proven to be.
+    verdict: Option<Verdict>,
     had_pong: bool,
 }
 
@@ -96,6 +99,7 @@ impl Client {
                 nonce: None,
                 label: String::new(),
                 pending: None,
+                verdict: None,
                 had_pong: false,
             }),
         }
@@ -123,18 +127,29 @@ impl Client {
     }
 
     fn connect(&mut self, json: &[u8], cx: &mut Cx<'_>) -> Result<Action<'static>, ProtoError> {
-        let connect = ClientConnect::parse(json)
-            .map_err(|_| ProtoError::Malformed("CONNECT is not a JSON object"))?;
-        if !(0..=1).contains(&connect.protocol) {
-            return Err(ProtoError::InvalidClientProtocol);
-        }
+        // A further CONNECT changes what it names and keeps the rest, who its sender is included.
+        let before = ClientConnect {
+            verbose: self.options.verbose,
+            pedantic: self.options.pedantic,
+            echo: self.options.echo,
+            headers: self.options.headers,
+            no_responders: self.options.no_responders,
+            protocol: i64::from(self.options.async_info),
+            ..ClientConnect::default()
+        };
+        let connect = before.parse_over(json)?;
         if connect.account.is_some() || connect.new_account {
             return Err(ProtoError::AuthorizationViolation);
         }
         let headers = cx.env.server.headers && connect.headers;
-        if connect.no_responders && !headers {
-            return Err(ProtoError::NoRespondersNeedsHeaders);
-        }
+        // Told only to who has proven itself.
+        let unusable = if !(0..=1).contains(&connect.protocol) {
+            Some(ProtoError::InvalidClientProtocol)
+        } else if connect.no_responders && !headers {
+            Some(ProtoError::NoRespondersNeedsHeaders)
+        } else {
+            None
+        };
         let options = Options {
             verbose: connect.verbose,
             pedantic: connect.pedantic,
@@ -143,8 +158,11 @@ impl Client {
             no_responders: connect.no_responders,
             async_info: connect.protocol >= 1,
         };
-        self.who.label = label(&connect);
-        self.who.pending = Some(options);
+        let label = label(&connect);
+        if !label.is_empty() {
+            self.who.label = label;
+        }
+        self.who.pending = Some(unusable.map_or(Ok(options), Err));
         let claim = Claim {
             user: connect.user.as_deref(),
             pass: connect.pass.as_ref().map(Secret::reveal),
@@ -153,9 +171,14 @@ impl Client {
             sig: connect.sig.as_ref().map(Secret::reveal),
             jwt: connect.jwt.as_ref().map(Secret::reveal),
         };
+        if claim.is_anonymous()
+            && let Some(verdict) = self.who.verdict.clone()
+        {
+            return self.welcome(verdict, cx);
+        }
         let nonce = self.who.nonce.as_deref().unwrap_or_default().as_bytes();
         match cx.env.users.check(&claim, nonce, ConnectionType::Standard) {
-            Ok(Outcome::Accepted(verdict)) => Ok(self.welcome(verdict, cx)),
+            Ok(Outcome::Accepted(verdict)) => self.welcome(verdict, cx),
             Ok(Outcome::Slow(check)) => {
                 let until = match self.phase {
                     Phase::Greeted { until } | Phase::Verifying { until } => until,
@@ -174,10 +197,15 @@ impl Client {
         ProtoError::AuthorizationViolation
     }
 
-    fn welcome(&mut self, verdict: Verdict, cx: &mut Cx<'_>) -> Action<'static> {
-        if let Some(options) = self.who.pending.take() {
-            self.options = options;
+    fn welcome(
+        &mut self,
+        verdict: Verdict,
+        cx: &mut Cx<'_>,
+    ) -> Result<Action<'static>, ProtoError> {
+        if let Some(asked) = self.who.pending.take() {
+            self.options = asked?;
         }
+        self.who.verdict = Some(verdict.clone());
         self.perms = verdict.perms.map(|rules| Box::new(LinkPerms::new(rules)));
         if self.phase != Phase::Serving || !self.who.had_pong {
             self.liveness
@@ -187,9 +215,9 @@ impl Client {
         if self.options.verbose {
             cx.out().extend_from_slice(write::OK);
         }
-        Action::Join {
+        Ok(Action::Join {
             account: verdict.account,
-        }
+        })
     }
 
     fn publish<'a>(
@@ -198,6 +226,10 @@ impl Client {
         cx: &mut Cx<'_>,
     ) -> Result<Action<'a>, ProtoError> {
         self.liveness.credit();
+        // Pedantic complains, and delivers all the same.
+        if self.options.pedantic && !subject::is_valid_literal(message.subject) {
+            cx.refuse(&ProtoError::InvalidPublishSubject);
+        }
         if let Some(reply) = message.reply
             && reply.first().is_some_and(|b| *b == b'_' || *b == b'$')
             && RESERVED_REPLIES
@@ -210,10 +242,6 @@ impl Client {
             && !perms.may_publish(cx.now, message.subject)
         {
             return Ok(self.refuse(&ProtoError::PublishDenied(message.subject.into()), cx));
-        }
-        // Pedantic complains, and delivers all the same.
-        if self.options.pedantic && !subject::is_valid_literal(message.subject) {
-            cx.refuse(&ProtoError::InvalidPublishSubject);
         }
         self.ok(cx);
         let wants_no_responders = self.options.no_responders && message.reply.is_some();
@@ -231,9 +259,6 @@ impl Client {
         cx: &mut Cx<'_>,
     ) -> Action<'a> {
         self.liveness.credit();
-        if !subject::is_valid_pattern(subject) {
-            return self.refuse(&ProtoError::InvalidSubject, cx);
-        }
         let denied = queue == Some(b"_sys_")
             || self
                 .perms
@@ -245,6 +270,9 @@ impl Client {
                 queue: queue.map(Into::into),
             };
             return self.refuse(&error, cx);
+        }
+        if !subject::is_valid_pattern(subject) {
+            return self.refuse(&ProtoError::InvalidSubject, cx);
         }
         let limits = &cx.env.limits;
         if limits
@@ -422,12 +450,14 @@ impl Neighbour for Client {
         cx: &mut Cx<'_>,
     ) -> Result<Action<'static>, ProtoError> {
         match (self.phase, proof) {
-            (Phase::Verifying { .. }, Proof::Verified(Ok(verdict))) => {
-                Ok(self.welcome(verdict, cx))
-            }
+            (Phase::Verifying { .. }, Proof::Verified(Ok(verdict))) => self.welcome(verdict, cx),
             (Phase::Verifying { .. }, Proof::Verified(Err(error))) => Err(self.turn_away(&error)),
             _ => Ok(Action::Done),
         }
+    }
+
+    fn label(&self) -> String {
+        self.prefix().to_string()
     }
 
     #[inline]

@@ -12,9 +12,10 @@ use crate::account::perms::{HubRules, LeafRules};
 use crate::config::model::{Remote, Secret, Url};
 use crate::interest::{EntryId, Reach};
 use crate::link::liveness::{Beat, Liveness};
-use crate::link::{Action, Cx, Env, Neighbour, Offer, Outlet, Proof, Role, Standing, Target};
+use crate::link::{
+    Action, Cx, Env, Event, Neighbour, Offer, Outlet, Proof, Role, Standing, Target,
+};
 use crate::message::Message;
-use crate::shard::Event;
 use crate::subject;
 use crate::time::Instant;
 use crate::wire::error::ProtoError;
@@ -347,7 +348,7 @@ impl Leaf {
         let harmless = text.contains("maximum subscriptions exceeded")
             || text.contains("Invalid Subscription");
         if harmless {
-            log::warn!("{} - Leafnode Error '{text}'", self.label());
+            log::warn!("{} - Leafnode Error '{text}'", self.prefix());
             return Ok(Action::Done);
         }
         // What follows on the first is mostly a consequence of it: 2.10 says "Authentication Timeout"
@@ -397,14 +398,14 @@ impl Leaf {
             .max_subscriptions
             .is_some_and(|max| cx.subscriptions >= max)
         {
-            log::warn!("{} - maximum subscriptions exceeded", self.label());
+            log::warn!("{} - maximum subscriptions exceeded", self.prefix());
             cx.refuse(&ProtoError::MaxSubscriptions);
             return Ok(Action::Done);
         }
         Ok(Action::Interest { subject, queue })
     }
 
-    fn label(&self) -> impl std::fmt::Display + '_ {
+    fn prefix(&self) -> impl std::fmt::Display + '_ {
         struct Label<'a>(&'a Leaf);
         impl std::fmt::Display for Label<'_> {
             fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -601,6 +602,10 @@ impl Neighbour for Leaf {
         }
     }
 
+    fn label(&self) -> String {
+        self.prefix().to_string()
+    }
+
     #[inline]
     fn standing(&self) -> Standing {
         Standing {
@@ -630,7 +635,7 @@ impl Neighbour for Leaf {
             if self.dropped == 0 {
                 log::warn!(
                     "{} - dropped a message of {} bytes on {:?}: the hub takes {} at most",
-                    self.label(),
+                    self.prefix(),
                     message.body.len(),
                     String::from_utf8_lossy(message.subject),
                     self.hub.max_payload,

@@ -52,6 +52,13 @@ pub(crate) struct OutQueue {
     shared: Option<Box<Shared>>,
 }
 
+/// A place in a queue while nothing is written from it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Mark {
+    chunks: usize,
+    tail: usize,
+}
+
 /// Payloads that are not copied, each with its place in the stream of copied bytes.
 #[derive(Debug, Default)]
 struct Shared {
@@ -77,6 +84,24 @@ impl OutQueue {
     #[inline]
     fn own_len(&self) -> usize {
         self.full_len + self.tail.len() - self.sent
+    }
+
+    /// The place up to which it is filled, for [`OutQueue::since`].
+    pub(crate) fn mark(&self) -> Mark {
+        Mark {
+            chunks: self.full.len(),
+            tail: self.tail.len(),
+        }
+    }
+
+    /// What was appended since, as far as it is in one piece.
+    pub(crate) fn since(&self, mark: Mark) -> &[u8] {
+        let from = if mark.chunks == self.full.len() {
+            mark.tail
+        } else {
+            0
+        };
+        self.tail.get(from..).unwrap_or_default()
     }
 
     /// Where to append. Not to be shortened.

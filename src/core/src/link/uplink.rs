@@ -13,16 +13,26 @@ use crate::time::Instant;
 
 /// Addresses a hub may add to those configured.
 const MOST_DISCOVERED: usize = 64;
-/// A failure with the same cause is told again after this time.
-const REPEAT_LOG_AFTER: Duration = Duration::from_secs(300);
 /// What the role needs beyond the remote's own timeouts to report a dial: only a broken role
 /// exceeds it.
 const DIAL_SLACK: Duration = Duration::from_secs(30);
+
+/// Which failures are said at error level besides the first and those with a new cause; the others
+/// are for the debug log.
+#[derive(Clone, Copy, Debug)]
+pub struct Reports {
+    /// `connect_error_reports`: every so many, for a link that was never up.
+    pub connect: u32,
+    /// `reconnect_error_reports`: every so many, for a link that was up before.
+    pub reconnect: u32,
+}
 
 /// A remote and where it stands.
 #[derive(Debug)]
 pub struct Uplink {
     remote: Arc<Remote>,
+    reports: Reports,
+    was_ever_up: bool,
     configured: Vec<Url>,
     discovered: Vec<Url>,
     /// The address to try is the first one.
@@ -30,7 +40,8 @@ pub struct Uplink {
     backoff: Backoff,
     state: State,
     attempts: u64,
-    told: Option<(String, Instant)>,
+    /// The cause that was said last.
+    told: Option<String>,
 }
 
 /// Where a remote stands.
@@ -64,7 +75,7 @@ pub enum State {
 
 impl Uplink {
     /// To be dialled at once, the addresses shuffled unless the remote says otherwise.
-    pub fn new(now: Instant, remote: Arc<Remote>, random: &mut Random) -> Self {
+    pub fn new(now: Instant, remote: Arc<Remote>, reports: Reports, random: &mut Random) -> Self {
         let mut configured = remote.urls.clone();
         if !remote.no_randomize {
             for i in (1..configured.len()).rev() {
@@ -84,6 +95,8 @@ impl Uplink {
             },
             attempts: 0,
             told: None,
+            reports,
+            was_ever_up: false,
             remote,
         }
     }
@@ -147,6 +160,7 @@ impl Uplink {
         if let State::Connecting { link } = self.state {
             self.state = State::Synced { link, since: now };
             self.backoff.reset();
+            self.was_ever_up = true;
             self.attempts = 0;
             self.told = None;
             log::info!(
@@ -217,10 +231,13 @@ impl Uplink {
         if !self.order.is_empty() {
             self.order.rotate_left(1);
         }
-        let repeated = self
-            .told
-            .as_ref()
-            .is_some_and(|(told, at)| *told == cause && now.since(*at) < REPEAT_LOG_AFTER);
+        let every = if self.was_ever_up {
+            self.reports.reconnect
+        } else {
+            self.reports.connect
+        };
+        let due = self.attempts.is_multiple_of(u64::from(every.max(1)));
+        let repeated = !due && self.told.as_ref() == Some(&cause);
         if was_up {
             log::warn!(
                 "Leafnode link to {address} for account {} is down: {cause}; next try in {wait:.1?}",
@@ -240,7 +257,7 @@ impl Uplink {
                 self.attempts,
             );
         }
-        self.told = Some((cause, now));
+        self.told = Some(cause);
     }
 }
 
@@ -275,7 +292,15 @@ mod tests {
             ..Remote::default()
         };
         (
-            Uplink::new(Instant::ZERO, Arc::new(remote), &mut random),
+            Uplink::new(
+                Instant::ZERO,
+                Arc::new(remote),
+                Reports {
+                    connect: 3600,
+                    reconnect: 1,
+                },
+                &mut random,
+            ),
             random,
         )
     }

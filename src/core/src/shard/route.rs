@@ -1,7 +1,7 @@
 //! Where one message goes: plain subscribers, one member of each queue group, each leaf link at most
 //! once (leaf protocol, message flow).
 
-use super::Shard;
+use super::{Shard, trace};
 use crate::interest::{EntryId, GroupId, Reach, SubId};
 use crate::link::{Body, Neighbour, Outlet, Standing, Target};
 use crate::message::Message;
@@ -304,6 +304,7 @@ impl<N: Neighbour> Shard<N> {
         if sub.delivered >= sub.max {
             finished.push((place, id));
         }
+        let mark = link.out.mark();
         let mut outlet = Outlet {
             now: self.now,
             queue: &mut link.out,
@@ -315,6 +316,9 @@ impl<N: Neighbour> Shard<N> {
             Target::Subscription(sub.sid.as_bytes()),
             &mut outlet,
         );
+        if self.tracing {
+            trace::outgoing(&link.neighbour.label(), &link.out, mark);
+        }
         self.delivered(from, origin, place, message);
         true
     }
@@ -390,14 +394,20 @@ impl<N: Neighbour> Shard<N> {
             link.traffic.dropped += 1;
             return false;
         }
+        let mark = link.out.mark();
         let mut outlet = Outlet {
             now: self.now,
             queue: &mut link.out,
             pool: &mut self.pool,
             body,
         };
-        link.neighbour
-            .deliver(message, Target::Link(queues), &mut outlet)
+        let taken = link
+            .neighbour
+            .deliver(message, Target::Link(queues), &mut outlet);
+        if self.tracing {
+            trace::outgoing(&link.neighbour.label(), &link.out, mark);
+        }
+        taken
     }
 
     /// Counts it, wakes the receiver's driver once per batch, and slows a producer that outruns it.
@@ -422,7 +432,7 @@ impl<N: Neighbour> Shard<N> {
         }
     }
 
-    fn drop_slow_consumer(&mut self, place: u32, pending: usize) {
+    pub(super) fn drop_slow_consumer(&mut self, place: u32, pending: usize) {
         if self
             .links
             .get(place)
@@ -458,22 +468,19 @@ impl<N: Neighbour> Shard<N> {
             }
         }
         let Some(id) = own else { return };
-        let Some(sub) = account.interest.sub_mut(id) else {
+        let Some(sub) = account.interest.sub(id) else {
             return;
         };
         let Some(link) = self.links.get_mut(from) else {
             return;
         };
-        sub.delivered += 1;
+        // Not a delivery that an UNSUB counts.
         write::no_responders(
             link.out.buffer(&mut self.pool),
             reply,
             sub.sid.as_bytes(),
             message.subject,
         );
-        if sub.delivered >= sub.max {
-            self.end_sub(from, id);
-        }
     }
 }
 

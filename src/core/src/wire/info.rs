@@ -177,7 +177,19 @@ impl ClientConnect {
     /// Reads the argument of `CONNECT`. What is not an object of the right types closes the
     /// connection without a word.
     pub fn parse(json: &[u8]) -> Result<Self, ProtoError> {
-        serde_json::from_slice(json).map_err(|_| ProtoError::Malformed("JSON of CONNECT"))
+        Self::default().parse_over(json)
+    }
+
+    /// Reads a further `CONNECT`: what it does not name stays as it was.
+    pub fn parse_over(self, json: &[u8]) -> Result<Self, ProtoError> {
+        // `null` is an object without fields to real servers.
+        if json.trim_ascii() == b"null" {
+            return Ok(self);
+        }
+        let mut deserializer = serde_json::Deserializer::from_slice(json);
+        self.overlaid(&mut deserializer)
+            .and_then(|connect| deserializer.end().map(|()| connect))
+            .map_err(|_| ProtoError::Malformed("JSON of CONNECT"))
     }
 }
 
@@ -331,7 +343,14 @@ macro_rules! read_object {
     ($type:ty { $($field:ident),* $(,)? }) => {
         impl<'de> Deserialize<'de> for $type {
             fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-                struct Fields;
+                <$type>::default().overlaid(deserializer)
+            }
+        }
+
+        impl $type {
+            /// With the fields that the object names, the others as they were.
+            fn overlaid<'de, D: Deserializer<'de>>(self, deserializer: D) -> Result<Self, D::Error> {
+                struct Fields($type);
 
                 impl<'de> Visitor<'de> for Fields {
                     type Value = $type;
@@ -341,20 +360,20 @@ macro_rules! read_object {
                     }
 
                     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<$type, A::Error> {
-                        let mut object = <$type>::default();
+                        let mut object = self.0;
                         while let Some(key) = map.next_key::<String>()? {
-                            match key.as_str() {
-                                $(stringify!($field) => object.$field.read(&mut map)?,)*
-                                _ => {
-                                    map.next_value::<IgnoredAny>()?;
-                                }
-                            }
+                            // Real servers read keys in any letter case.
+                            $(if key.eq_ignore_ascii_case(stringify!($field)) {
+                                object.$field.read(&mut map)?;
+                                continue;
+                            })*
+                            map.next_value::<IgnoredAny>()?;
                         }
                         Ok(object)
                     }
                 }
 
-                deserializer.deserialize_map(Fields)
+                deserializer.deserialize_map(Fields(self))
             }
         }
     };
@@ -560,7 +579,6 @@ mod tests {
         let deep = format!("{{\"x\":{}}}", "[".repeat(100_000));
         for json in [
             "",
-            "null",
             "[]",
             "1",
             "\"x\"",

@@ -1,0 +1,140 @@
+//! The JSON of `CONNECT` and `INFO`. A file is the JSON text; it is read as both.
+
+use petiole_core::config::model::Secret;
+use petiole_core::wire::Op;
+use petiole_core::wire::info::{ClientConnect, LeafConnect, LeafInfo, ServerInfo};
+use petiole_core::wire::parse::{self, ParseLimits, Parsed};
+
+const LIMITS: ParseLimits = ParseLimits {
+    control_line: usize::MAX,
+    payload: usize::MAX,
+    headers: true,
+};
+
+pub(crate) fn check(data: &[u8]) {
+    if let Ok(connect) = ClientConnect::parse(data) {
+        hides_secrets(&connect);
+        write_connect(&connect);
+    }
+    if let Ok(info) = LeafInfo::parse(data) {
+        write_info(&info);
+    }
+}
+
+fn hides_secrets(connect: &ClientConnect) {
+    let secrets = [
+        &connect.pass,
+        &connect.auth_token,
+        &connect.jwt,
+        &connect.sig,
+    ];
+    // Short ones are found in any text.
+    let hidden = |secret: &Secret| secret.reveal().len() > 6;
+    let all = format!("{connect:?}");
+    let mut bare = connect.clone();
+    (bare.pass, bare.auth_token, bare.jwt, bare.sig) = (None, None, None, None);
+    let bare = format!("{bare:?}");
+    for secret in secrets
+        .into_iter()
+        .flatten()
+        .filter(|secret| hidden(secret))
+    {
+        assert!(
+            !all.contains(secret.reveal())
+                || bare.contains(secret.reveal())
+                || "[REDACTED]".contains(secret.reveal())
+        );
+    }
+}
+
+/// What a hub reads of a CONNECT that we write is what we put in.
+fn write_connect(connect: &ClientConnect) {
+    let mut line = Vec::new();
+    LeafConnect {
+        version: &connect.version,
+        nkey: connect.nkey.clone(),
+        jwt: connect.jwt.clone(),
+        sig: connect.sig.clone(),
+        user: connect.user.clone().map(Secret::new),
+        pass: connect.pass.clone(),
+        auth_token: connect.auth_token.clone(),
+        server_id: &connect.lang,
+        name: &connect.name,
+        headers: connect.headers,
+        ..LeafConnect::default()
+    }
+    .write(&mut line);
+    let Ok(Parsed::Op {
+        op: Op::Connect(json),
+        len,
+    }) = parse::client(&line, &LIMITS)
+    else {
+        panic!("{:?}", line.escape_ascii().to_string());
+    };
+    assert_eq!(len, line.len());
+    let again = ClientConnect::parse(json).expect("what we write can be read");
+    let expected = ClientConnect {
+        version: connect.version.clone(),
+        nkey: connect.nkey.clone(),
+        jwt: connect.jwt.clone(),
+        sig: connect.sig.clone(),
+        user: connect.user.clone(),
+        pass: connect.pass.clone(),
+        auth_token: connect.auth_token.clone(),
+        name: connect.name.clone(),
+        headers: connect.headers,
+        ..ClientConnect::default()
+    };
+    assert_eq!(again, expected);
+}
+
+/// What a peer reads of an INFO that we write is what we put in.
+fn write_info(info: &LeafInfo) {
+    let mut line = Vec::new();
+    ServerInfo {
+        server_id: &info.server_id,
+        server_name: &info.server_name,
+        version: &info.version,
+        host: &info.host,
+        port: info.port.unsigned_abs() as u16,
+        headers: info.headers,
+        auth_required: info.auth_required,
+        tls_required: info.tls_required,
+        tls_verify: info.tls_verify,
+        max_payload: info.max_payload.unsigned_abs() as usize >> 1,
+        client_id: info.client_id,
+        nonce: info.nonce.as_deref(),
+        connect_info: info.connect_info,
+        remote_account: info.remote_account.as_deref(),
+        ..ServerInfo::default()
+    }
+    .write(&mut line);
+    let Ok(Parsed::Op {
+        op: Op::Info(json),
+        len,
+    }) = parse::leaf(&line, &LIMITS)
+    else {
+        panic!("{:?}", line.escape_ascii().to_string());
+    };
+    assert_eq!(len, line.len());
+    let again = LeafInfo::parse(json).expect("what we write can be read");
+    let expected = LeafInfo {
+        server_id: info.server_id.clone(),
+        server_name: info.server_name.clone(),
+        version: info.version.clone(),
+        proto: 1,
+        host: info.host.clone(),
+        port: (info.port.unsigned_abs() as u16).into(),
+        headers: info.headers,
+        auth_required: info.auth_required,
+        tls_required: info.tls_required,
+        tls_verify: info.tls_verify,
+        max_payload: (info.max_payload.unsigned_abs() >> 1) as i64,
+        client_id: info.client_id,
+        nonce: info.nonce.clone(),
+        connect_info: info.connect_info,
+        remote_account: info.remote_account.clone(),
+        ..LeafInfo::default()
+    };
+    assert_eq!(again, expected);
+}

@@ -1,0 +1,168 @@
+//! What waits to be written, who is woken for it, and who is held back because of it.
+
+use super::{HIGH_WATER, PATIENCE, Shard, Wants};
+use crate::link::queue::WritePlan;
+use crate::link::{LinkId, Neighbour};
+use crate::time::Instant;
+
+impl<N: Neighbour> Shard<N> {
+    /// What a driver shall do with a link. A link that is gone is to be closed.
+    #[inline]
+    pub fn wants(&self, id: LinkId) -> Wants {
+        let Some(link) = self.link(id) else {
+            return Wants {
+                read: false,
+                write: false,
+                close: true,
+            };
+        };
+        let empty = link.out.is_empty();
+        match link.ending {
+            None => Wants {
+                read: link.held_by == 0 && !link.suspended,
+                write: !empty,
+                close: false,
+            },
+            Some(ending) => {
+                let close = ending.abrupt || empty || self.now >= ending.until;
+                Wants {
+                    read: false,
+                    write: !close,
+                    close,
+                }
+            }
+        }
+    }
+
+    /// The pieces of the next write to a link.
+    pub fn poll_transmit<'a>(&'a self, id: LinkId, plan: &mut WritePlan<'a>) {
+        if let Some(link) = self.link(id) {
+            link.out.plan(plan);
+        }
+    }
+
+    /// `count` bytes were written.
+    pub fn handle_transmitted(&mut self, now: Instant, id: LinkId, count: usize) {
+        self.now = now;
+        let Some(link) = self
+            .links
+            .get_mut(id.place)
+            .filter(|link| link.turn == id.turn)
+        else {
+            return;
+        };
+        link.out.advance(count, &mut self.pool);
+        link.blocked = false;
+        if count > 0 {
+            link.progress = now;
+        }
+        if !link.holds.is_empty() && link.out.len() <= self.high_water() / 2 {
+            self.release_held(id.place);
+        }
+    }
+
+    /// The socket takes no more for now.
+    pub fn handle_blocked(&mut self, now: Instant, id: LinkId) {
+        self.now = now;
+        let Some(link) = self
+            .links
+            .get_mut(id.place)
+            .filter(|link| link.turn == id.turn)
+        else {
+            return;
+        };
+        if !std::mem::replace(&mut link.blocked, true) {
+            let until = link.progress + self.env.limits.write_deadline;
+            self.arm(id.place, until);
+        }
+    }
+
+    /// A link that has something to write, may be read from again, or is to be closed. Each is
+    /// named once, however much was queued for it since the last call.
+    pub fn poll_wake(&mut self) -> Option<LinkId> {
+        loop {
+            let place = self.wakes.pop()?;
+            if let Some(link) = self.links.get_mut(place) {
+                link.woken = false;
+                return Some(LinkId {
+                    place,
+                    turn: link.turn,
+                });
+            }
+        }
+    }
+
+    pub(super) fn high_water(&self) -> usize {
+        HIGH_WATER.min(self.env.limits.max_pending / 4 * 3)
+    }
+
+    /// Names the link in [`Shard::poll_wake`].
+    #[inline]
+    pub(super) fn wake(&mut self, place: u32) {
+        if let Some(link) = self.links.get_mut(place)
+            && !std::mem::replace(&mut link.woken, true)
+        {
+            self.wakes.push(place);
+        }
+    }
+
+    /// Something may have been queued for the link outside of a delivery.
+    pub(super) fn touch(&mut self, place: u32) {
+        if let Some(link) = self.links.get_mut(place)
+            && !link.out.is_empty()
+        {
+            if !link.woken && !link.blocked {
+                link.progress = self.now;
+            }
+            self.wake(place);
+        }
+    }
+
+    /// The producer waits until the consumer has drained, as long as that does drain.
+    pub(super) fn hold(&mut self, producer: u32, consumer: u32) {
+        let Some(link) = self.links.get_mut(consumer) else {
+            return;
+        };
+        let stuck = link.progress + PATIENCE;
+        if self.now >= stuck {
+            return;
+        }
+        let Some(turn) = self.links.get(producer).map(|link| link.turn) else {
+            return;
+        };
+        let id = LinkId {
+            place: producer,
+            turn,
+        };
+        let Some(link) = self.links.get_mut(consumer) else {
+            return;
+        };
+        if link.holds.contains(&id) {
+            return;
+        }
+        link.holds.push(id);
+        if let Some(link) = self.links.get_mut(producer) {
+            link.held_by += 1;
+        }
+        self.arm(consumer, stuck);
+    }
+
+    /// Nobody waits for this consumer any more.
+    pub(super) fn release_held(&mut self, consumer: u32) {
+        let Some(link) = self.links.get_mut(consumer) else {
+            return;
+        };
+        for id in std::mem::take(&mut link.holds) {
+            if let Some(link) = self
+                .links
+                .get_mut(id.place)
+                .filter(|link| link.turn == id.turn)
+            {
+                link.held_by -= 1;
+                if link.held_by == 0 {
+                    self.wake(id.place);
+                }
+            }
+        }
+    }
+}

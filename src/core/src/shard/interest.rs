@@ -1,0 +1,336 @@
+//! Who wants what: subscriptions and leaf keys of the links, and what leaf links are told of them.
+
+use std::hash::BuildHasher;
+
+use super::{Shard, trace};
+use crate::interest::{Reach, SubId};
+use crate::link::{Body, Neighbour, Offer, Outlet, Role};
+use crate::slab::NONE;
+use crate::wire::error::ProtoError;
+use crate::wire::write;
+
+impl<N: Neighbour> Shard<N> {
+    pub(super) fn join(&mut self, place: u32, account: &str) {
+        self.leave(place);
+        let Some(at) = self.by_name.get(account).copied() else {
+            log::error!("account {account:?} of a user does not exist");
+            return self.fail(place, &ProtoError::AuthorizationViolation);
+        };
+        if let Some(link) = self.links.get_mut(place) {
+            link.account = at;
+        }
+    }
+
+    pub(super) fn attach(&mut self, place: u32, account: &str, unsaid: &[&[u8]]) {
+        self.join(place, account);
+        let Some(link) = self.links.get(place) else {
+            return;
+        };
+        let Some(account) = self.accounts.get_mut(link.account as usize) else {
+            return;
+        };
+        account.leafs.push(place);
+        for subject in unsaid {
+            self.want(place, subject, None);
+        }
+        // The name for loop detection goes first: a loop is then cut before the rest is sent.
+        let at = self.links.get(place).map_or(NONE, |link| link.account);
+        let name = self
+            .accounts
+            .get(at as usize)
+            .map(|account| account.loop_name.clone());
+        self.append(place, |out| {
+            write::interest(out, name.as_deref().unwrap_or_default().as_bytes(), None);
+        });
+        self.offer_all(place);
+        self.append(place, |out| out.extend_from_slice(write::PING));
+    }
+
+    /// Takes away all that a link subscribed to.
+    pub(super) fn leave(&mut self, place: u32) {
+        let Some(link) = self.links.get_mut(place) else {
+            return;
+        };
+        let at = std::mem::replace(&mut link.account, NONE);
+        let subs = std::mem::take(&mut link.subs);
+        let Some(account) = self.accounts.get_mut(at as usize) else {
+            return;
+        };
+        account.leafs.retain(|leaf| *leaf != place);
+        for id in subs {
+            account.interest.remove(id);
+        }
+        self.show_changes(at);
+    }
+
+    pub(super) fn sid_hash(&self, sid: &[u8]) -> u64 {
+        self.hasher.hash_one(sid)
+    }
+
+    pub(super) fn find_sub(&self, place: u32, sid: &[u8]) -> Option<SubId> {
+        let link = self.links.get(place)?;
+        let interest = &self.accounts.get(link.account as usize)?.interest;
+        link.subs
+            .find(self.sid_hash(sid), |id| {
+                interest
+                    .sub(*id)
+                    .is_some_and(|sub| sub.sid.as_bytes() == sid)
+            })
+            .copied()
+    }
+
+    pub(super) fn subscribe(
+        &mut self,
+        place: u32,
+        subject: &[u8],
+        queue: Option<&[u8]>,
+        sid: &[u8],
+        filtered: bool,
+    ) {
+        // A second SUB of a live sid is acknowledged and ignored.
+        if self.find_sub(place, sid).is_some() {
+            return;
+        }
+        let hash = self.sid_hash(sid);
+        let Some(link) = self.links.get_mut(place) else {
+            return;
+        };
+        let Some(account) = self.accounts.get_mut(link.account as usize) else {
+            return;
+        };
+        let id = account
+            .interest
+            .add(subject, queue, Reach::Local, place, sid);
+        if filtered && let Some(sub) = account.interest.sub_mut(id) {
+            sub.filtered = true;
+        }
+        let (interest, hasher) = (&account.interest, &self.hasher);
+        link.subs.insert_unique(hash, id, |id| {
+            interest
+                .sub(*id)
+                .map_or(0, |sub| hasher.hash_one(sub.sid.as_bytes()))
+        });
+    }
+
+    pub(super) fn unsubscribe(&mut self, place: u32, sid: &[u8], max: Option<u64>) {
+        let Some(id) = self.find_sub(place, sid) else {
+            return;
+        };
+        let account = self.links.get(place).map_or(NONE, |link| link.account);
+        let Some(account) = self.accounts.get_mut(account as usize) else {
+            return;
+        };
+        if let Some(max) = max
+            && let Some(sub) = account.interest.sub_mut(id)
+            && sub.delivered < max
+        {
+            sub.max = max;
+            return;
+        }
+        self.end_sub(place, id);
+    }
+
+    /// Ends a client's subscription.
+    pub(super) fn end_sub(&mut self, place: u32, id: SubId) {
+        let Some(link) = self.links.get_mut(place) else {
+            return;
+        };
+        let Some(account) = self.accounts.get_mut(link.account as usize) else {
+            return;
+        };
+        let Some(sub) = account.interest.remove(id) else {
+            return;
+        };
+        let hash = self.hasher.hash_one(sub.sid.as_bytes());
+        if let Ok(found) = link.subs.find_entry(hash, |other| *other == id) {
+            found.remove();
+        }
+    }
+
+    /// A leaf's keys are found by what they name.
+    pub(super) fn key_hash(&self, subject: &[u8], queue: Option<&[u8]>) -> u64 {
+        self.hasher.hash_one((subject, queue))
+    }
+
+    pub(super) fn find_key(
+        &self,
+        place: u32,
+        subject: &[u8],
+        queue: Option<&[u8]>,
+    ) -> Option<SubId> {
+        let link = self.links.get(place)?;
+        let interest = &self.accounts.get(link.account as usize)?.interest;
+        link.subs
+            .find(self.key_hash(subject, queue), |id| {
+                interest.sub(*id).is_some_and(|sub| {
+                    interest
+                        .entry(sub.entry)
+                        .is_some_and(|entry| *entry.subject == *subject)
+                        && interest.group_name(sub.group) == queue
+                })
+            })
+            .copied()
+    }
+
+    pub(super) fn want(&mut self, place: u32, subject: &[u8], queue: Option<(&[u8], u32)>) {
+        let name = queue.map(|(name, _)| name);
+        let weight = queue.map_or(1, |(_, weight)| weight);
+        let known = self.find_key(place, subject, name);
+        let hash = self.key_hash(subject, name);
+        let Some(link) = self.links.get_mut(place) else {
+            return;
+        };
+        let Some(account) = self.accounts.get_mut(link.account as usize) else {
+            return;
+        };
+        if let Some(id) = known {
+            return account.interest.set_weight(id, weight);
+        }
+        let id = account
+            .interest
+            .add(subject, name, Reach::Distant, place, &[]);
+        account.interest.set_weight(id, weight);
+        let (interest, hasher) = (&account.interest, &self.hasher);
+        link.subs.insert_unique(hash, id, |id| {
+            interest.sub(*id).map_or(0, |sub| {
+                let subject = interest
+                    .entry(sub.entry)
+                    .map_or(&[][..], |entry| &entry.subject);
+                hasher.hash_one((subject, interest.group_name(sub.group)))
+            })
+        });
+    }
+
+    pub(super) fn unwant(&mut self, place: u32, subject: &[u8], queue: Option<&[u8]>) {
+        let Some(id) = self.find_key(place, subject, queue) else {
+            return;
+        };
+        let hash = self.key_hash(subject, queue);
+        let Some(link) = self.links.get_mut(place) else {
+            return;
+        };
+        if let Ok(found) = link.subs.find_entry(hash, |other| *other == id) {
+            found.remove();
+        }
+        if let Some(account) = self.accounts.get_mut(link.account as usize) {
+            account.interest.remove(id);
+        }
+    }
+
+    /// Tells the leaf links of an account what changed since they were last told.
+    pub(super) fn show_changes(&mut self, at: u32) {
+        let Some(account) = self.accounts.get_mut(at as usize) else {
+            return;
+        };
+        if !account.interest.has_changes() {
+            return;
+        }
+        let leafs = account.leafs.clone();
+        let changes = account.interest.take_changes();
+        for entry in &changes {
+            for place in &leafs {
+                self.offer(*place, *entry);
+            }
+            if let Some(account) = self.accounts.get_mut(at as usize) {
+                account.interest.forget_empty(*entry);
+            }
+        }
+        for place in leafs {
+            self.touch(place);
+        }
+    }
+
+    /// Compares all interest of the account with what a leaf link has been told.
+    pub(super) fn offer_all(&mut self, place: u32) {
+        let Some(link) = self.links.get(place) else {
+            return;
+        };
+        let Some(account) = self.accounts.get(link.account as usize) else {
+            return;
+        };
+        for entry in account.interest.entry_ids() {
+            self.offer(place, entry);
+        }
+        self.touch(place);
+    }
+
+    /// Words one subject for one leaf link: what clients and other leafs want, as far as the link
+    /// may know (leaf protocol, interest propagation).
+    pub(super) fn offer(&mut self, place: u32, id: crate::interest::EntryId) {
+        let Some(link) = self.links.get(place) else {
+            return;
+        };
+        let Some(account) = self.accounts.get(link.account as usize) else {
+            return;
+        };
+        let Some(entry) = account.interest.entry(id) else {
+            return;
+        };
+        let to = link.neighbour.standing();
+        let loop_detection = entry.subject.starts_with(b"$LDS.");
+        let counts = |id: &SubId| {
+            let Some(sub) = account.interest.sub(*id) else {
+                return 0;
+            };
+            let Some(from) = self.links.get(sub.link) else {
+                return 0;
+            };
+            let standing = from.neighbour.standing();
+            let travels = sub.link != place
+                && !to.isolated
+                && (standing.cluster == 0 || standing.cluster != to.cluster)
+                && (standing.role != Role::Upstream
+                    || to.role == Role::Downstream
+                    || loop_detection);
+            if travels { sub.weight } else { 0 }
+        };
+        let plain = !entry.plain.local().is_empty()
+            || entry.plain.distant().iter().any(|id| counts(id) > 0);
+        let mut groups: heapless::Vec<(&[u8], u32), 8> = heapless::Vec::new();
+        let mut many = Vec::new();
+        for group in entry.groups() {
+            let Some(name) = account.interest.group_name(group.id) else {
+                continue;
+            };
+            let distant: u32 = group
+                .members
+                .distant()
+                .iter()
+                .map(counts)
+                .fold(0, u32::saturating_add);
+            let weight = (group.members.local().len() as u32).saturating_add(distant);
+            if weight > 0
+                && let Err(spilled) = groups.push((name, weight))
+            {
+                many.push(spilled);
+            }
+        }
+        let groups: &[(&[u8], u32)] = if many.is_empty() {
+            &groups
+        } else {
+            many.extend_from_slice(&groups);
+            &many
+        };
+        let subject = entry.subject.clone();
+        let offer = Offer {
+            entry: id,
+            subject: &subject,
+            plain,
+            groups,
+        };
+        let Some(link) = self.links.get_mut(place) else {
+            return;
+        };
+        let mark = link.out.mark();
+        let mut outlet = Outlet {
+            now: self.now,
+            queue: &mut link.out,
+            pool: &mut self.pool,
+            body: &Body::default(),
+        };
+        link.neighbour.offer(&offer, &mut outlet);
+        if self.tracing {
+            trace::outgoing(&link.neighbour.label(), &link.out, mark);
+        }
+    }
+}
