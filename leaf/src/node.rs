@@ -367,7 +367,13 @@ impl Engine for Node {
     }
 
     fn has_events(&self) -> bool {
-        !self.events.is_empty() || self.is_done() || (self.closing && self.is_empty())
+        // Once closing, a lame duck that is done is no news: only the last link's end is.
+        let ended = if self.closing {
+            self.is_empty()
+        } else {
+            self.is_done()
+        };
+        ended || !self.events.is_empty()
     }
 
     fn poll_timeout(&self) -> Option<Instant> {

@@ -3,6 +3,7 @@
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, mpsc};
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
@@ -54,6 +55,11 @@ impl FakeHub {
                 .recv_timeout(DEADLINE)
                 .expect("a solicitor connects"),
         )
+    }
+
+    /// The next connection if one comes within `wait`: for solicitors that must stay away.
+    pub fn try_accept(&self, wait: Duration) -> Option<LeafLink> {
+        self.accepted.recv_timeout(wait).ok().map(LeafLink::new)
     }
 
     /// Takes the next connection through a plain handshake without compression, with an INFO of

@@ -14,7 +14,7 @@ mod wire;
 
 pub use client::{Client, Msg, Op};
 pub use leaf::{FakeHub, LeafLink, LeafOp};
-pub use process::{Ready, Server, Target, subject};
+pub use process::{Ready, Server, Target, signal, subject};
 pub use real::{RealServer, newest, server, servers};
 pub use temp::TempDir;
 pub use wire::Wire;

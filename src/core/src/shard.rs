@@ -39,6 +39,9 @@ pub const PATIENCE: Duration = Duration::from_millis(250);
 /// `max_pending` where that is less), until half of it is left.
 pub const HIGH_WATER: usize = 1 << 20;
 
+/// A large operation is put together in steps of at least twice this size.
+const SMALLEST_GROWTH: usize = 32 << 10;
+
 /// How long a link that is being closed may take to accept its last bytes.
 const FAREWELL: Duration = Duration::from_secs(2);
 
@@ -118,6 +121,23 @@ struct Input {
     filled: usize,
     /// Parsing is pointless before there are so many.
     need: usize,
+}
+
+impl Input {
+    /// Where the next bytes of a large operation go. Grows with what has come, never more than
+    /// twofold: a peer that only announces a payload does not make us hold memory for it.
+    fn room(&mut self) -> &mut [u8] {
+        if self.filled >= self.partial.len() {
+            let twice = self.filled.max(SMALLEST_GROWTH) * 2;
+            let size = if self.need > self.filled {
+                twice.min(self.need)
+            } else {
+                twice
+            };
+            self.partial.resize(size, 0);
+        }
+        self.partial.get_mut(self.filled..).unwrap_or_default()
+    }
 }
 
 /// All links of one thread.
@@ -326,23 +346,16 @@ impl<N: Neighbour> Shard<N> {
         };
         let input = &mut link.input;
         if input.filled > 0 {
-            return input.partial.get_mut(input.filled..).unwrap_or_default();
+            return input.room();
         }
         let have = input.partial.len();
         if have == 0 {
             return shared;
         }
         if input.need > shared.len() / 2 || have > shared.len() / 2 {
-            // A large payload: read the rest of it where it is put together. A long line does not
-            // say how long it is: byte by byte it would be looked at anew each time.
-            let room = if input.need > have + 1 {
-                input.need
-            } else {
-                have * 2
-            };
+            // A large operation: read the rest of it where it is put together.
             input.filled = have;
-            input.partial.resize(room.max(have + 1), 0);
-            return input.partial.get_mut(have..).unwrap_or_default();
+            return input.room();
         }
         let (front, rest) = shared.split_at_mut(have);
         front.copy_from_slice(&input.partial);

@@ -351,7 +351,11 @@ impl Leaf {
             log::warn!("{} - Leafnode Error '{text}'", self.prefix());
             return Ok(Action::Done);
         }
-        self.down.cause = format!("the hub says '{text}'");
+        // What follows on the first is mostly a consequence of it: 2.10 says "Authentication Timeout"
+        // to a leaf whose version it has refused.
+        if self.down.cause.is_empty() {
+            self.down.cause = format!("the hub says '{text}'");
+        }
         if text.contains("Loop detected") || text.contains("same cluster name") {
             self.down.delay = Some(LONG_DELAY);
         } else if text.contains("minimum version") {

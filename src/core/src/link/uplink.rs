@@ -198,19 +198,15 @@ impl Uplink {
                 password: template.as_ref().and_then(|url| url.password.clone()),
             })
             .collect();
-        let mut order: Vec<Url> = self
-            .discovered
-            .iter()
-            .chain(&self.configured)
-            .cloned()
-            .collect();
-        // What is in use stays first, so that it is the one rotated away when it fails.
-        if let Some(current) = current
-            && let Some(at) = order.iter().position(|url| *url == current)
-        {
-            order.remove(at);
-            order.insert(0, current);
-        }
+        // What is in use stays first, so that it is the one rotated away when it fails, and what is
+        // new comes next. The others keep their turns: a list rebuilt at every INFO would have
+        // the same two addresses take turns for ever.
+        let mut order = std::mem::take(&mut self.order);
+        order.retain(|url| self.discovered.contains(url) || self.configured.contains(url));
+        let place = usize::from(order.first() == current.as_ref());
+        let new = self.discovered.iter().filter(|url| !order.contains(url));
+        let new: Vec<Url> = new.cloned().collect();
+        order.splice(place..place, new);
         self.order = order;
     }
 
@@ -339,6 +335,24 @@ mod tests {
         up.handle_dial_failed(now, "refused".into(), &mut random);
         let now = up.poll_timeout().unwrap_or(Instant::ZERO);
         assert_eq!(up.poll_dial(now, &mut random), Some(url("a")));
+    }
+
+    /// Each hub lists its addresses in its INFO, mostly the same as before.
+    #[test]
+    fn lists_of_addresses_do_not_take_turns_away() {
+        let (mut up, mut random) = uplink(&["a", "b", "c"]);
+        let mut now = Instant::ZERO;
+        let mut tried = Vec::new();
+        for turn in 0..8 {
+            let dialled = up.poll_dial(now, &mut random).map(|url| url.host);
+            let host = dialled.unwrap_or_default();
+            up.handle_connected(LinkId { place: 0, turn });
+            up.handle_discovered(&[format!("{host}:7422"), "d:7422".into()]);
+            tried.push(host);
+            up.handle_down(now, LinkDown::default(), &mut random);
+            now = up.poll_timeout().unwrap_or(now);
+        }
+        assert_eq!(tried, ["a", "d", "b", "c", "a", "d", "b", "c"]);
     }
 
     #[test]

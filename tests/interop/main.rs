@@ -1,0 +1,13 @@
+//! petiole as a leaf of real hubs of all three versions, and of hubs that misbehave: the
+//! leafnode protocol's checklist from the side of the solicitor, item by item.
+#![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod clients;
+mod common;
+mod fake;
+mod hubs;
+mod jwt;
+mod remotes;
