@@ -74,6 +74,8 @@ struct Link<N> {
     subs: HashTable<SubId>,
     /// The last message that was addressed to it as a whole.
     mark: u64,
+    /// Bytes that waited when all of our interest had been queued: 0 once it went out.
+    snapshot: usize,
     /// When the peer last took bytes, or was first given some.
     progress: Instant,
     /// The earliest entry of it in the heap of timers.
@@ -315,6 +317,7 @@ impl<N: Neighbour> Shard<N> {
             input: Input::default(),
             subs: HashTable::new(),
             mark: 0,
+            snapshot: 0,
             progress: now,
             armed: Instant::from_nanos(u64::MAX),
             holds: Vec::new(),
@@ -458,14 +461,7 @@ impl<N: Neighbour> Shard<N> {
         let account = self.links.get(place).map_or(NONE, |link| link.account);
         self.show_changes(account);
         self.settle(place);
-        // Deliveries are checked one by one; a client that asks for more answers than it takes is
-        // found here.
-        if let Some(link) = self.links.get(place)
-            && link.neighbour.standing().reach == Reach::Local
-            && link.out.len() > self.env.limits.max_pending
-        {
-            self.drop_slow_consumer(place, link.out.len());
-        }
+        self.check_backlogs(place, account);
     }
 
     /// Lets the neighbour at `place` handle something and does what it asks for.

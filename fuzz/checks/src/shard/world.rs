@@ -23,6 +23,9 @@ use super::hub::{self, View};
 const MOST_PEERS: usize = 10;
 /// Bytes of a peer that wait to be read.
 const MOST_WAITING: usize = 64 << 10;
+/// The buffer that all links share. Smaller than a payload or a line of a hub may be, so that some
+/// are put together in a buffer of their own.
+const READ_BUFFER: usize = 4 << 10;
 /// What one read brings at most.
 const READ: usize = 2 << 10;
 /// What one read can make a link owe its peer, over what its limits allow: error lines for single
@@ -143,7 +146,7 @@ impl World {
             dials: VecDeque::new(),
             signs: VecDeque::new(),
             checks: VecDeque::new(),
-            buffer: vec![0; 64 << 10],
+            buffer: vec![0; READ_BUFFER],
             comparable: true,
         };
         world.settle();
@@ -432,13 +435,13 @@ impl World {
     }
 
     fn check_pending(&self, id: LinkId) {
-        // Interest for a hub is not bounded by bytes, but by the write deadline.
         let shard = self.node.shard();
-        if let Some(Peer::Hub(_)) = shard.neighbour(id) {
-            return;
-        }
-        let pending = shard.pending(id);
-        let most = self.config.limits.max_pending + BATCH;
+        let (pending, max_pending) = (shard.pending(id), self.config.limits.max_pending);
+        let most = match shard.neighbour(id) {
+            // Messages, changes of interest, and all the interest of the clients of a small file.
+            Some(Peer::Hub(_)) => 2 * max_pending + 2 * BATCH,
+            _ => max_pending + BATCH,
+        };
         assert!(pending <= most, "{pending} bytes wait for one peer");
     }
 

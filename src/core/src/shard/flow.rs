@@ -1,6 +1,7 @@
 //! What waits to be written, who is woken for it, and who is held back because of it.
 
 use super::{HIGH_WATER, PATIENCE, Shard, Wants};
+use crate::interest::Reach;
 use crate::link::queue::WritePlan;
 use crate::link::{LinkId, Neighbour};
 use crate::time::Instant;
@@ -53,6 +54,9 @@ impl<N: Neighbour> Shard<N> {
         };
         link.out.advance(count, &mut self.pool);
         link.blocked = false;
+        if link.out.len() <= self.env.limits.max_pending {
+            link.snapshot = 0;
+        }
         if count > 0 {
             link.progress = now;
         }
@@ -89,6 +93,35 @@ impl<N: Neighbour> Shard<N> {
                     turn: link.turn,
                 });
             }
+        }
+    }
+
+    /// After a batch of the link at `place`: closes what cannot keep up with it. Deliveries are
+    /// checked one by one; this is about answers and interest, of which none may be left out.
+    pub(super) fn check_backlogs(&mut self, place: u32, account: u32) {
+        let max_pending = self.env.limits.max_pending;
+        // A client that asks for more answers than it takes.
+        if let Some(link) = self.links.get(place)
+            && link.neighbour.standing().reach == Reach::Local
+            && link.out.len() > max_pending
+        {
+            self.drop_slow_consumer(place, link.out.len());
+        }
+        // A server whom we tell more changes than it takes: messages fill half of the bound, the
+        // snapshot with which the link began does not count. The next link begins with the result.
+        let mut behind = None;
+        if let Some(account) = self.accounts.get(account as usize) {
+            behind = account.leafs.iter().copied().find(|leaf| {
+                self.links.get(*leaf).is_some_and(|link| {
+                    let most = max_pending.saturating_mul(2).saturating_add(link.snapshot);
+                    link.out.len() > most
+                })
+            });
+        }
+        if let Some(leaf) = behind
+            && let Some(link) = self.links.get(leaf)
+        {
+            self.drop_slow_consumer(leaf, link.out.len());
         }
     }
 

@@ -251,6 +251,9 @@ impl<N: Neighbour> Shard<N> {
         for entry in account.interest.entry_ids() {
             self.offer(place, entry);
         }
+        if let Some(link) = self.links.get_mut(place) {
+            link.snapshot = link.out.len();
+        }
         self.touch(place);
     }
 
