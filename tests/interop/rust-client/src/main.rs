@@ -1,5 +1,5 @@
 //! The async-nats client through a leaf: `petiole-interop-client URL [nkey SEED] STEP...` runs the steps in
-//! order and says `ok STEP` for each; the first failure ends it.
+//! order and says `ok STEP` for each; the first failure ends it. `stream:D` names the JetStream domain.
 
 use std::error::Error;
 use std::time::Duration;
@@ -27,15 +27,23 @@ async fn main() -> Outcome {
     let client = options.connect(url).await?;
     for step in steps {
         let run = async {
-            match step.as_str() {
+            let (name, domain) = match step.split_once(':') {
+                Some((name, domain)) => (name, Some(domain)),
+                None => (step.as_str(), None),
+            };
+            let js = match domain {
+                Some(domain) => jetstream::with_domain(client.clone(), domain),
+                None => jetstream::new(client.clone()),
+            };
+            match name {
                 "pubsub" => pubsub(&client).await,
                 "request" => request(&client).await,
                 "queue" => queue(&client).await,
                 "headers" => headers(&client).await,
                 "no_responders" => no_responders(&client).await,
                 "hub_echo" => hub_echo(&client).await,
-                "stream" => stream_and_pull(&client).await,
-                "kv" => key_value(&client).await,
+                "stream" => stream_and_pull(&js).await,
+                "kv" => key_value(&js).await,
                 other => Err(format!("no step {other}").into()),
             }
         };
@@ -129,8 +137,7 @@ async fn hub_echo(client: &Client) -> Outcome {
     same(msg.payload, Bytes::from("over"))
 }
 
-async fn stream_and_pull(client: &Client) -> Outcome {
-    let js = jetstream::new(client.clone());
+async fn stream_and_pull(js: &jetstream::Context) -> Outcome {
     let stream = js
         .create_stream(stream::Config {
             name: "RS".into(),
@@ -165,8 +172,7 @@ async fn stream_and_pull(client: &Client) -> Outcome {
     Ok(())
 }
 
-async fn key_value(client: &Client) -> Outcome {
-    let js = jetstream::new(client.clone());
+async fn key_value(js: &jetstream::Context) -> Outcome {
     let bucket = js
         .create_key_value(kv::Config {
             bucket: "rkv".into(),
