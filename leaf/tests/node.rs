@@ -196,6 +196,23 @@ fn a_lame_duck_closes_its_clients_one_by_one_and_is_done() {
     assert!(world.dials.is_empty(), "{:?}", world.dials);
 }
 
+/// The listener's backlog may still hold a client when the last of the others is being closed.
+#[test]
+fn a_client_that_comes_last_is_closed_too() {
+    let mut world = World::new(&Config::default());
+    let first = world.client("{\"verbose\":false}");
+    world.node.enter_lame_duck(world.now);
+    while !world.node.shard().is_ending(first) {
+        world.tick();
+    }
+    let last = world.client("{\"verbose\":false}");
+    world.tick();
+    assert!(world.node.shard().is_ending(last));
+    world.hear(first);
+    world.hear(last);
+    assert!(world.node.is_done());
+}
+
 #[test]
 fn a_dial_reported_after_its_deadline_is_ignored() {
     let mut config = Config::default();

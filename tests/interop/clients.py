@@ -1,5 +1,5 @@
 """The nats-py client through a leaf: `clients.py URL [nkey SEEDFILE] STEP...` runs the steps in order and
-says `ok STEP` for each; the first failure ends it."""
+says `ok STEP` for each; the first failure ends it. `stream:D` names the JetStream domain."""
 
 import asyncio
 import sys
@@ -75,8 +75,8 @@ async def hub_echo(nc):
     same(msg.data, b"over")
 
 
-async def stream(nc):
-    js = nc.jetstream(timeout=DEADLINE)
+async def stream(nc, domain=None):
+    js = nc.jetstream(timeout=DEADLINE, domain=domain)
     await js.add_stream(StreamConfig(name="PS", subjects=["ps.>"]))
     for n in range(1, 6):
         ack = await js.publish(f"ps.{n}", b"%d" % n)
@@ -102,8 +102,8 @@ async def stream(nc):
     await js.delete_stream("PS")
 
 
-async def kv(nc):
-    js = nc.jetstream(timeout=DEADLINE)
+async def kv(nc, domain=None):
+    js = nc.jetstream(timeout=DEADLINE, domain=domain)
     bucket = await js.create_key_value(bucket="pkv", history=3)
     watch = await bucket.watch("k.*")
     same(await watch.updates(timeout=DEADLINE), None)
@@ -148,7 +148,8 @@ async def main(url, steps):
 
     nc = await nats.connect(url, error_cb=told, allow_reconnect=False, **options)
     for step in steps:
-        await asyncio.wait_for(STEPS[step](nc), 2 * DEADLINE)
+        name, *domain = step.split(":")
+        await asyncio.wait_for(STEPS[name](nc, *domain), 2 * DEADLINE)
         print(f"ok {step}", flush=True)
     await nc.close()
 

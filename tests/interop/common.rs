@@ -237,11 +237,14 @@ pub(crate) fn request(client: &mut Client, subject: &str, payload: &str) -> Msg 
     let n = NEXT.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
     let inbox = format!("_INBOX.t{}.{n}", std::process::id());
     client.send(format!(
-        "SUB {inbox} ask{n}\r\nUNSUB ask{n} 1\r\nPUB {subject} {inbox} {}\r\n{payload}\r\n",
+        "SUB {inbox} ask{n}\r\nPUB {subject} {inbox} {}\r\n{payload}\r\n",
         payload.len()
     ));
     match client.op() {
-        Some(Op::Msg(msg)) if msg.sid() == format!("ask{n}") => msg,
+        Some(Op::Msg(msg)) if msg.sid() == format!("ask{n}") => {
+            client.send(format!("UNSUB ask{n}\r\n"));
+            msg
+        }
         other => panic!("an answer from {subject} was expected, not {other:?}"),
     }
 }

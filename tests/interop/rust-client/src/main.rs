@@ -1,5 +1,5 @@
 //! The async-nats client through a leaf: `petiole-interop-client URL [nkey SEED] STEP...` runs the steps in
-//! order and says `ok STEP` for each; the first failure ends it.
+//! order and says `ok STEP` for each; the first failure ends it. `stream:D` names the JetStream domain.
 
 use std::error::Error;
 use std::time::Duration;
@@ -27,15 +27,23 @@ async fn main() -> Outcome {
     let client = options.connect(url).await?;
     for step in steps {
         let run = async {
-            match step.as_str() {
+            let (name, domain) = match step.split_once(':') {
+                Some((name, domain)) => (name, Some(domain)),
+                None => (step.as_str(), None),
+            };
+            let js = match domain {
+                Some(domain) => jetstream::with_domain(client.clone(), domain),
+                None => jetstream::new(client.clone()),
+            };
+            match name {
                 "pubsub" => pubsub(&client).await,
                 "request" => request(&client).await,
                 "queue" => queue(&client).await,
                 "headers" => headers(&client).await,
                 "no_responders" => no_responders(&client).await,
                 "hub_echo" => hub_echo(&client).await,
-                "stream" => stream_and_pull(&client).await,
-                "kv" => key_value(&client).await,
+                "stream" => stream_and_pull(&js).await,
+                "kv" => key_value(&js).await,
                 other => Err(format!("no step {other}").into()),
             }
         };
@@ -62,7 +70,10 @@ async fn pubsub(client: &Client) -> Outcome {
     client.publish("r.two", "".into()).await?;
     for (subject, payload) in [("r.one", "1"), ("r.two", "")] {
         let msg = sub.next().await.ok_or("no message")?;
-        same((msg.subject.as_str(), &*msg.payload), (subject, payload.as_bytes()))?;
+        same(
+            (msg.subject.as_str(), &*msg.payload),
+            (subject, payload.as_bytes()),
+        )?;
     }
     sub.unsubscribe().await?;
     Ok(())
@@ -73,7 +84,9 @@ async fn request(client: &Client) -> Outcome {
     client.flush().await?;
     let answer = async {
         let msg = sub.next().await.ok_or("no request")?;
-        client.publish(msg.reply.ok_or("no reply subject")?, msg.payload).await?;
+        client
+            .publish(msg.reply.ok_or("no reply subject")?, msg.payload)
+            .await?;
         Ok::<_, Box<dyn Error>>(())
     };
     let ask = client.request("r.service", "question".into());
@@ -102,7 +115,9 @@ async fn headers(client: &Client) -> Outcome {
     let mut sub = client.subscribe("r.headers").await?;
     let mut headers = HeaderMap::new();
     headers.insert("Key", "value");
-    client.publish_with_headers("r.headers", headers, "x".into()).await?;
+    client
+        .publish_with_headers("r.headers", headers, "x".into())
+        .await?;
     let msg = sub.next().await.ok_or("no message")?;
     let headers = msg.headers.ok_or("no headers")?;
     same(headers.get("Key").map(|v| v.as_str()), Some("value"))?;
@@ -122,17 +137,26 @@ async fn hub_echo(client: &Client) -> Outcome {
     same(msg.payload, Bytes::from("over"))
 }
 
-async fn stream_and_pull(client: &Client) -> Outcome {
-    let js = jetstream::new(client.clone());
+async fn stream_and_pull(js: &jetstream::Context) -> Outcome {
     let stream = js
-        .create_stream(stream::Config { name: "RS".into(), subjects: vec!["rs.>".into()], ..Default::default() })
+        .create_stream(stream::Config {
+            name: "RS".into(),
+            subjects: vec!["rs.>".into()],
+            ..Default::default()
+        })
         .await?;
     for n in 1..=5u64 {
-        let ack = js.publish(format!("rs.{n}"), n.to_string().into()).await?.await?;
+        let ack = js
+            .publish(format!("rs.{n}"), n.to_string().into())
+            .await?
+            .await?;
         same(ack.sequence, n)?;
     }
     let consumer = stream
-        .create_consumer(pull::Config { durable_name: Some("D".into()), ..Default::default() })
+        .create_consumer(pull::Config {
+            durable_name: Some("D".into()),
+            ..Default::default()
+        })
         .await?;
     let mut batch = consumer.fetch().max_messages(5).messages().await?;
     let mut got = Vec::new();
@@ -148,10 +172,13 @@ async fn stream_and_pull(client: &Client) -> Outcome {
     Ok(())
 }
 
-async fn key_value(client: &Client) -> Outcome {
-    let js = jetstream::new(client.clone());
+async fn key_value(js: &jetstream::Context) -> Outcome {
     let bucket = js
-        .create_key_value(kv::Config { bucket: "rkv".into(), history: 3, ..Default::default() })
+        .create_key_value(kv::Config {
+            bucket: "rkv".into(),
+            history: 3,
+            ..Default::default()
+        })
         .await?;
     let mut watch = bucket.watch("k.*").await?;
     let revision = bucket.put("k.a", "1".into()).await?;
@@ -162,7 +189,10 @@ async fn key_value(client: &Client) -> Outcome {
     same(bucket.get("k.a").await?, None)?;
     for value in ["1", "2", ""] {
         let entry = watch.next().await.ok_or("no entry")??;
-        same((entry.key.as_str(), &*entry.value), ("k.a", value.as_bytes()))?;
+        same(
+            (entry.key.as_str(), &*entry.value),
+            ("k.a", value.as_bytes()),
+        )?;
     }
     js.delete_key_value("rkv").await?;
     Ok(())
