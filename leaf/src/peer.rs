@@ -47,6 +47,10 @@ impl Neighbour for Peer {
         ask!(self, one => one.handle_timeout(cx))
     }
 
+    fn excuse(&mut self) {
+        ask!(self, one => one.excuse());
+    }
+
     fn poll_timeout(&self) -> Instant {
         ask!(self, one => one.poll_timeout())
     }

@@ -100,6 +100,8 @@ pub trait Neighbour: Sized {
     fn handle<'a>(&mut self, op: Op<'a>, cx: &mut Cx<'_>) -> Result<Action<'a>, ProtoError>;
     /// [`Neighbour::poll_timeout`] has come.
     fn handle_timeout(&mut self, cx: &mut Cx<'_>) -> Result<(), ProtoError>;
+    /// It is not being read from, so its silence means nothing.
+    fn excuse(&mut self);
     /// When it wants [`Neighbour::handle_timeout`]. Always some time ahead: no state without a
     /// deadline.
     fn poll_timeout(&self) -> Instant;

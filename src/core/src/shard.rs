@@ -154,6 +154,8 @@ pub struct Shard<N> {
     entropy: Opaque,
     events: VecDeque<Event>,
     wakes: Vec<u32>,
+    /// Producers that wait no longer, with input that was left when they were held.
+    released: Vec<LinkId>,
     timers: BinaryHeap<Reverse<(Instant, u32, u32)>>,
     turn: u32,
     clients: usize,
@@ -195,6 +197,7 @@ impl<N: Neighbour> Shard<N> {
             entropy: Opaque(entropy),
             events: VecDeque::new(),
             wakes: Vec::new(),
+            released: Vec::new(),
             timers: BinaryHeap::new(),
             turn: 0,
             clients: 0,
@@ -389,6 +392,7 @@ impl<N: Neighbour> Shard<N> {
             self.consume(id.place, shared.get(..have + count).unwrap_or_default());
         }
         self.finish_batch(id.place);
+        self.resume_released();
     }
 
     /// Bytes of a peer, for those who have no buffer to lend.
@@ -421,7 +425,7 @@ impl<N: Neighbour> Shard<N> {
             if link.ending.is_some() {
                 return;
             }
-            if link.suspended {
+            if link.suspended || link.held_by > 0 {
                 need = bytes.len() - used;
                 break;
             }
@@ -559,6 +563,7 @@ impl<N: Neighbour> Shard<N> {
             self.wake(id.place);
         }
         self.finish_batch(id.place);
+        self.resume_released();
     }
 
     /// A peer broke the protocol: it is told why, and closed unless the error is a mild one.
@@ -608,6 +613,7 @@ impl<N: Neighbour> Shard<N> {
         if self.link(id).is_some() {
             self.end(id.place, cause, false);
         }
+        self.resume_released();
     }
 
     /// The connection is gone. Gives back what was at its other end.
@@ -619,6 +625,7 @@ impl<N: Neighbour> Shard<N> {
         if link.neighbour.standing().reach == Reach::Local {
             self.clients -= 1;
         }
+        self.resume_released();
         Some(link.neighbour)
     }
 

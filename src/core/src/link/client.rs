@@ -437,6 +437,10 @@ impl Neighbour for Client {
         Ok(())
     }
 
+    fn excuse(&mut self) {
+        self.liveness.credit();
+    }
+
     fn poll_timeout(&self) -> Instant {
         match self.phase {
             Phase::Greeted { until } | Phase::Verifying { until } => until,

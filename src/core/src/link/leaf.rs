@@ -577,6 +577,9 @@ impl Neighbour for Leaf {
         }
     }
 
+    /// Links are always read from.
+    fn excuse(&mut self) {}
+
     fn poll_timeout(&self) -> Instant {
         match self.phase {
             Phase::AwaitInfo { until }

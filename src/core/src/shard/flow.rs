@@ -62,6 +62,7 @@ impl<N: Neighbour> Shard<N> {
         }
         if !link.holds.is_empty() && link.out.len() <= self.high_water() / 2 {
             self.release_held(id.place);
+            self.resume_released();
         }
     }
 
@@ -126,7 +127,12 @@ impl<N: Neighbour> Shard<N> {
     }
 
     pub(super) fn high_water(&self) -> usize {
-        HIGH_WATER.min(self.env.limits.max_pending / 4 * 3)
+        let limits = &self.env.limits;
+        // The message that reaches it must still fit below the limit.
+        let largest = limits.max_payload.saturating_add(limits.max_control_line);
+        HIGH_WATER
+            .min(limits.max_pending / 4 * 3)
+            .min(limits.max_pending.saturating_sub(largest))
     }
 
     /// Names the link in [`Shard::poll_wake`].
@@ -193,9 +199,30 @@ impl<N: Neighbour> Shard<N> {
             {
                 link.held_by -= 1;
                 if link.held_by == 0 {
+                    self.released.push(id);
                     self.wake(id.place);
                 }
             }
+        }
+    }
+
+    /// Goes on with what released producers had sent already. At the end of every input, never in
+    /// the midst of one.
+    pub(super) fn resume_released(&mut self) {
+        while let Some(id) = self.released.pop() {
+            let Some(link) = self
+                .links
+                .get_mut(id.place)
+                .filter(|link| link.turn == id.turn)
+            else {
+                continue;
+            };
+            if link.held_by > 0 || link.ending.is_some() || link.input.filled > 0 {
+                continue;
+            }
+            let waiting = std::mem::take(&mut link.input);
+            self.consume(id.place, &waiting.partial);
+            self.finish_batch(id.place);
         }
     }
 }

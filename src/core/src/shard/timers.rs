@@ -47,6 +47,7 @@ impl<N: Neighbour> Shard<N> {
             link.armed = Instant::from_nanos(u64::MAX);
             self.handle_link_timeout(place);
         }
+        self.resume_released();
     }
 
     pub(super) fn handle_link_timeout(&mut self, place: u32) {
@@ -85,7 +86,12 @@ impl<N: Neighbour> Shard<N> {
         if link.blocked {
             self.arm(place, deadline);
         }
+        // Who is not read from cannot answer a ping.
+        let held = self.links.get(place).is_some_and(|link| link.held_by > 0);
         self.act_with(place, |neighbour, cx| {
+            if held {
+                neighbour.excuse();
+            }
             neighbour.handle_timeout(cx).map(|()| Action::Done)
         });
         self.settle(place);
