@@ -354,7 +354,9 @@ impl Engine for Node {
     }
 
     fn handle_closed(&mut self, now: Instant, id: LinkId, cause: &str) {
-        if let Some(Peer::Hub(leaf)) = self.shard.handle_closed(now, id, cause)
+        let peer = self.shard.handle_closed(now, id, cause);
+        if let Some(Peer::Hub(leaf)) = peer
+            && !self.closing
             && let Some(uplink) = self.uplinks.get_mut(leaf.number())
         {
             uplink.handle_down(now, leaf.into_down(), &mut self.random);

@@ -234,8 +234,16 @@ impl Oracle {
                     message.taken.contains(&group),
                     "message {index} on {} came to nobody of group {group}: {:?}; {:?}",
                     message.subject,
-                    (message.publisher, message.echo, &message.got, &message.taken),
-                    self.subs.values().filter(|s| s.queue.is_some()).collect::<Vec<_>>()
+                    (
+                        message.publisher,
+                        message.echo,
+                        &message.got,
+                        &message.taken
+                    ),
+                    self.subs
+                        .values()
+                        .filter(|s| s.queue.is_some())
+                        .collect::<Vec<_>>()
                 );
             }
         }

@@ -88,7 +88,7 @@ pub fn overlaps(one: &[u8], other: &[u8]) -> bool {
 mod tests {
     use super::*;
 
-    /// The table of client.md 6.
+    /// The client protocol's table of matches.
     #[test]
     fn matching_table() {
         let rows: &[(&str, &[&str], &[&str])] = &[

@@ -412,7 +412,7 @@ pub struct HubRules<'a> {
     pub domain: Option<&'a str>,
 }
 
-/// Interest below these takes the link down on every Go hub, JetStream or not (leafnode.md 16).
+/// Interest below these takes the link down on every Go hub, JetStream or not (leaf protocol, JetStream).
 const HIDDEN: [&[u8]; 3] = [b"$JS.API.>", b"$KV.>", b"$OBJ.>"];
 
 /// Interest the hub takes from every leaf.
@@ -901,7 +901,7 @@ mod tests {
         rules
     }
 
-    /// leafnode.md 10.
+    /// Leaf protocol, permissions.
     #[test]
     fn leaf_import_decides_interest_and_arrivals() {
         let rules = leaf(
@@ -970,7 +970,7 @@ mod tests {
         assert!(rules.may_send(b"a"));
     }
 
-    /// leafnode.md 16; checklist 43 of auth-tls.md 13.
+    /// Leaf protocol, JetStream.
     #[test]
     fn c43_leaf_never_shows_jetstream_interest() {
         let mut rules = LeafRules::default();

@@ -1,5 +1,5 @@
 //! Who may connect, and as whom: the users of the configuration and the order in which a CONNECT
-//! is judged (auth-tls.md 1.3, without operator mode, callout and certificates).
+//! is judged (as nats-server does it, without operator mode, callout and certificates).
 //!
 //! Decides; sends nothing and logs nothing. No password, token or signature appears in any `Debug`
 //! or `Display` here.

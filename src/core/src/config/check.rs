@@ -1,5 +1,5 @@
 //! What only makes sense across options: the validation at the start, which `-t` does not run
-//! (config.md 13). One error, without a place.
+//!. One error, without a place.
 
 use super::model::{Config, GLOBAL_ACCOUNT, Remote, Url, UserIdentity};
 use super::units::{quote, show_duration};

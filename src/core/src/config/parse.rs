@@ -649,7 +649,7 @@ mod tests {
         assert!(matches!(one("a: [1k]"), Value::Array(list) if list[0].value == Value::Int(1000)));
     }
 
-    /// 3, 5, 9, 10 and the texts of config.md 1, as 2.15.1 prints them.
+    /// 3, 5, 9, 10 and the texts of the language, as 2.15.1 prints them.
     #[test]
     fn messages() {
         const TOP: &str =

@@ -1,4 +1,4 @@
-//! `accounts` (config.md 7): an array of names, or a map from names to blocks.
+//! `accounts`: an array of names, or a map from names to blocks.
 //!
 //! | key of a block | value |
 //! |---|---|

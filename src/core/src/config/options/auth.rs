@@ -1,4 +1,4 @@
-//! `authorization` and the users in it and in accounts (config.md 5).
+//! `authorization` and the users in it and in accounts.
 //!
 //! | key (aliases) | value | default |
 //! |---|---|---|
@@ -66,7 +66,7 @@ pub(super) fn authorization(entry: &Entry, sink: &mut Sink) -> Option<(Auth, Opt
     Some((auth, timeout))
 }
 
-/// `secs` of config.md 3.
+/// A number of seconds, or a duration.
 fn seconds(entry: &Entry, sink: &mut Sink) -> Option<Duration> {
     const PREFIX: &str = "error parsing authorization config, 'timeout'";
     let node = &entry.node;

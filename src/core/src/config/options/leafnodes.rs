@@ -1,4 +1,4 @@
-//! `leafnodes` (config.md 11): the remotes we solicit.
+//! `leafnodes`: the remotes we solicit.
 //!
 //! | key (aliases) of the block | value | default |
 //! |---|---|---|

@@ -1,4 +1,4 @@
-//! `permissions` in all its forms (config.md 6).
+//! `permissions` in all its forms.
 //!
 //! | key (aliases) | value | default |
 //! |---|---|---|

@@ -101,7 +101,7 @@ impl Sink {
         usize::try_from(value).ok().filter(|n| *n > 0)
     }
 
-    /// `dur` of config.md 3: text, or a bare integer of seconds with a warning. 0 means the
+    /// A duration: text, or a bare integer of seconds with a warning. 0 means the
     /// default, which gives `None`.
     pub(super) fn duration(&mut self, entry: &Entry) -> Option<Duration> {
         let field = entry.key.to_lowercase();
@@ -162,7 +162,7 @@ impl Sink {
         }
     }
 
-    /// `hp` of config.md 3: a port, or host and port.
+    /// A place to listen: a port, or host and port.
     pub(super) fn host_port(&mut self, node: &Node) -> Option<(Option<String>, i64)> {
         let at = &node.position;
         match &node.value {

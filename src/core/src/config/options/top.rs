@@ -1,4 +1,4 @@
-//! The options of the top level (config.md 4).
+//! The options of the top level.
 //!
 //! | key (aliases) | value | default |
 //! |---|---|---|

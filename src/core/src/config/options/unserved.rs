@@ -1,5 +1,5 @@
 //! What nats-server serves and we do not: refused by name, accepted where it is turned off, ignored
-//! with a warning where ignoring it changes nothing for clients (config.md 14).
+//! with a warning where ignoring it changes nothing for clients.
 
 use super::reader::Sink;
 use crate::config::units::quote;
