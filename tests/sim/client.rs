@@ -10,6 +10,8 @@ use crate::oracle::{HEADER, Oracle, Place, Sub};
 
 /// A client pings this often, and gives up at the third unanswered.
 const PING_EVERY: Duration = Duration::from_secs(20);
+/// A server that has not let it in this long after the first ping was due is given up.
+const PATIENCE: Duration = Duration::from_secs(20);
 
 /// One client through all its connections.
 #[derive(Debug)]
@@ -307,9 +309,11 @@ impl Client {
         let sub = sub.clone();
         if sub.is_used_up()
             && let Some(sub) = oracle.subs.remove(&number)
-            && !settled
         {
-            self.leaving.push(sub);
+            oracle.ended.extend(sub.queue.clone());
+            if !settled {
+                self.leaving.push(sub);
+            }
         }
         let answer = oracle.deliver(&sub, subject, reply, header, body, self.headers);
         if let Some(reply) = answer
@@ -321,6 +325,8 @@ impl Client {
 
     /// Once a second.
     pub(crate) fn tick(&mut self, now: Instant) {
+        // A server that never answers is given up, too.
+        self.close |= self.conn.is_some() && !self.is_ready && now >= self.next_ping + PATIENCE;
         if self.is_ready && now >= self.next_ping && now >= self.deaf_until {
             self.next_ping = now + PING_EVERY;
             self.close |= self.pings - self.pongs >= 3;

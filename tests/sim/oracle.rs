@@ -1,6 +1,6 @@
 //! Who must, may and must not get each message.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Where a client is attached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -61,6 +61,9 @@ pub(crate) struct Oracle {
     numbers: u64,
     /// Everything is connected and nothing else changes: what is published now must arrive.
     pub(crate) probing: bool,
+    /// Groups of which a member had its last message while probing: a server that has not heard of
+    /// that may still choose it.
+    pub(crate) ended: BTreeSet<String>,
     /// Deliveries, for the record.
     pub(crate) delivered: u64,
     /// Deliveries that had to be.
@@ -127,6 +130,7 @@ impl Oracle {
                         let limited = heard
                             .iter()
                             .any(|other| other.queue == sub.queue && other.max.is_some());
+                        let limited = limited || self.ended.contains(queue);
                         if !limited && !message.must_groups.contains(queue) {
                             message.must_groups.push(queue.clone());
                         }

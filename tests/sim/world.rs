@@ -1055,6 +1055,7 @@ impl World {
     /// Everything is connected: what is sent now arrives.
     pub(crate) fn probe(&mut self) {
         self.oracle.probing = true;
+        self.oracle.ended.clear();
         for _ in 0..12 {
             let (subject, size) = (self.subject(), self.rng.below(200) as usize);
             let size = if self.rng.below(8) == 0 { 5000 } else { size };
