@@ -870,6 +870,18 @@ fn item_46_our_own_lists() {
 }
 
 #[test]
+fn item_47_the_hub_role_ends_the_link() {
+    let (hub, leaf, mut link) = joined("hub: true, deny_exports: [\"x.>\"]");
+    // A wildcard is kept, and filtered per message.
+    link.send("LS+ >\r\n");
+    link.sync();
+    link.send("LS+ x.a\r\n");
+    link.expect_err_close("Permissions Violation for Subscription to \"x.a\"");
+    leaf.wait_for_log("next try in 31.0s");
+    assert!(hub.try_accept(Duration::ZERO).is_none());
+}
+
+#[test]
 fn item_48_errors_that_keep_the_link() {
     let (hub, leaf, mut link) = joined("");
     link.send("-ERR 'maximum subscriptions exceeded'\r\n-ERR 'Invalid Subscription'\r\n+OK\r\n");

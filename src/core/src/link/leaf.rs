@@ -390,7 +390,11 @@ impl Leaf {
             .iter()
             .any(|p| subject.starts_with(p));
         if !reserved && !subject::has_wildcard(subject) && !self.rules.may_send(subject) {
-            return Ok(Action::Done);
+            return if self.remote.hub {
+                self.forbid(subject, cx)
+            } else {
+                Ok(Action::Done)
+            };
         }
         if cx
             .env
@@ -403,6 +407,21 @@ impl Leaf {
             return Ok(Action::Done);
         }
         Ok(Action::Interest { subject, queue })
+    }
+
+    /// Who has the hub's role does not only leave it out: the other side has to be told, and the link
+    /// ends (leaf protocol, permissions).
+    fn forbid(&mut self, subject: &[u8], cx: &mut Cx<'_>) -> Result<Action<'static>, ProtoError> {
+        let error = ProtoError::SubscribeDenied {
+            subject: subject.into(),
+            queue: None,
+        };
+        cx.refuse(&error);
+        self.down.delay = Some(LONG_DELAY);
+        self.down.cause = format!("{error}: the other side wants what deny_exports keeps from it");
+        Err(ProtoError::Malformed(
+            "a subscription that is not permitted",
+        ))
     }
 
     fn prefix(&self) -> impl std::fmt::Display + '_ {
