@@ -11,7 +11,7 @@
 use std::process::ExitCode;
 
 use nkeys::KeyPair;
-use petiole::config::{Config, Remote, Url};
+use petiole::config::{Config, Remote, Scheme, Url};
 use petiole::{Server, Signature, Signer};
 
 /// One identity for all hubs. A signer of several looks at `remote` to tell them apart.
@@ -48,17 +48,8 @@ fn main() -> ExitCode {
 }
 
 fn serve(hub: &str, seed: &str, jwt: &str) -> Result<(), String> {
-    let url = Url {
-        host: hub.into(),
-        port: 7422,
-        user: None,
-        password: None,
-    };
     // Neither `credentials` nor `nkey`: those would be asked first.
-    let remote = Remote {
-        urls: vec![url],
-        ..Remote::default()
-    };
+    let remote = Remote::at(Url::new(Scheme::Leaf, hub, 7422));
     let config = Config {
         host: "127.0.0.1".into(),
         remotes: vec![remote],

@@ -538,9 +538,8 @@ fn remote(text: &str, creds: Option<&String>) -> Result<Remote, CliError> {
         })
     })?;
     Ok(Remote {
-        urls: vec![url],
         credentials: creds.cloned(),
-        ..Remote::default()
+        ..Remote::at(url)
     })
 }
 

@@ -9,11 +9,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use petiole_core::auth::users::{SlowCheck, Users};
-use petiole_core::config::model::{Config, Remote, Url};
+use petiole_core::config::model::{Config, Remote};
 use petiole_core::link::client::Client;
 use petiole_core::link::leaf::Leaf;
 use petiole_core::link::queue::WritePlan;
-use petiole_core::link::uplink::{Reports, State, Uplink};
+use petiole_core::link::uplink::{Attempt, Reports, State, Uplink};
 use petiole_core::link::{Env, Event, LinkId, Proof, Server};
 use petiole_core::random::{Entropy, Random};
 use petiole_core::shard::{Shard, Wants};
@@ -30,14 +30,14 @@ const SHORTEST_GAP: Duration = Duration::from_millis(1);
 /// Something a node needs from the outside.
 #[derive(Debug)]
 pub enum NodeEvent {
-    /// Connect to `url` and report with [`Node::handle_dialed`].
+    /// Connect and report with [`Node::handle_dialed`].
     Dial {
         /// The remote's place in the configuration.
         remote: usize,
-        /// Its configuration, for the timeout.
+        /// Its configuration.
         settings: Arc<Remote>,
-        /// Where.
-        url: Url,
+        /// Where and how.
+        attempt: Attempt,
     },
     /// Run the check away from this thread and report with [`Node::handle_proof`].
     Verify {
@@ -169,7 +169,7 @@ impl Node {
         &mut self,
         now: Instant,
         remote: usize,
-        url: &Url,
+        attempt: &Attempt,
         result: Result<(), String>,
     ) -> Option<LinkId> {
         let uplink = self.uplinks.get_mut(remote)?;
@@ -187,7 +187,7 @@ impl Node {
             uplink.handle_dial_failed(now, cause, &mut self.random);
             return None;
         };
-        let leaf = Leaf::new(now, remote, settings, url.clone(), loop_name);
+        let leaf = Leaf::new(now, remote, settings, attempt.clone(), loop_name);
         let link = self.shard.open(now, Peer::Hub(Box::new(leaf)));
         uplink.handle_connected(link);
         self.settle(now);
@@ -286,12 +286,12 @@ impl Node {
             return;
         }
         for (remote, uplink) in self.uplinks.iter_mut().enumerate() {
-            if let Some(url) = uplink.poll_dial(now, &mut self.random) {
+            if let Some(attempt) = uplink.poll_dial(now, &mut self.random) {
                 let settings = uplink.remote().clone();
                 self.events.push_back(NodeEvent::Dial {
                     remote,
                     settings,
-                    url,
+                    attempt,
                 });
             }
         }

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use async_io::Timer;
 use petiole_core::auth::nkey;
-use petiole_core::config::model::Config;
+use petiole_core::config::model::{Config, PATIENT};
 use petiole_core::link::{LinkId, Proof, Server};
 use petiole_core::random::Entropy;
 use petiole_net::clock::Clock;
@@ -297,18 +297,22 @@ impl Role {
             NodeEvent::Dial {
                 remote,
                 settings,
-                url,
+                attempt,
             } => {
                 let thread = self.thread.clone();
                 self.executor
                     .spawn(async move {
-                        let dialed = dial(&url.host, url.port, settings.dial_timeout).await;
+                        let timeout = attempt
+                            .way(&settings)
+                            .map_or(PATIENT, |way| way.dial_timeout);
+                        let url = &attempt.url;
+                        let dialed = dial(&url.host, url.port, timeout).await;
                         let (result, socket) = match dialed {
                             Ok(socket) => (Ok(()), Some(socket)),
                             Err(error) => (Err(error.to_string()), None),
                         };
-                        let link =
-                            thread.with(|node, now| node.handle_dialed(now, remote, &url, result));
+                        let link = thread
+                            .with(|node, now| node.handle_dialed(now, remote, &attempt, result));
                         if let (Some(link), Some(socket)) = (link, socket) {
                             thread.drive(link, Transport::tcp(socket)).await;
                         }

@@ -4,10 +4,10 @@
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
-use petiole_core::config::model::{Account, Config, Remote, Url, User, UserIdentity};
+use petiole_core::config::model::{Account, Config, Remote, Scheme, Url, User, UserIdentity};
 use petiole_core::link::leaf::Signed;
 use petiole_core::link::queue::WritePlan;
-use petiole_core::link::uplink::State;
+use petiole_core::link::uplink::{Attempt, State};
 use petiole_core::link::{LinkId, Proof, Server};
 use petiole_core::random::Random;
 use petiole_core::time::Instant;
@@ -21,7 +21,7 @@ const WELCOME: &str = "INFO {\"server_id\":\"NHUB\",\"client_id\":8,\"headers\":
 struct World {
     node: Node,
     now: Instant,
-    dials: Vec<(usize, Url)>,
+    dials: Vec<(usize, Attempt)>,
 }
 
 impl World {
@@ -48,7 +48,9 @@ impl World {
     fn run_events(&mut self) {
         while let Some(event) = self.node.poll_event() {
             match event {
-                NodeEvent::Dial { remote, url, .. } => self.dials.push((remote, url)),
+                NodeEvent::Dial {
+                    remote, attempt, ..
+                } => self.dials.push((remote, attempt)),
                 NodeEvent::Sign { link, .. } => {
                     let signed = Proof::Signed(Ok(Signed::default()));
                     self.node.handle_proof(self.now, link, signed);
@@ -70,8 +72,8 @@ impl World {
 
     /// Takes the oldest dial for a connection to a hub that does all a hub has to.
     fn hub(&mut self, addresses: &str) -> LinkId {
-        let (remote, url) = self.dials.remove(0);
-        let dialed = self.node.handle_dialed(self.now, remote, &url, Ok(()));
+        let (remote, attempt) = self.dials.remove(0);
+        let dialed = self.node.handle_dialed(self.now, remote, &attempt, Ok(()));
         let link = dialed.expect("it is waited for");
         self.say(
             link,
@@ -130,20 +132,15 @@ impl World {
     }
 }
 
-fn url(host: &str) -> Url {
-    Url {
-        host: host.into(),
-        port: 7422,
-        user: None,
-        password: None,
+fn attempt(host: &str) -> Attempt {
+    Attempt {
+        way: 0,
+        url: Url::new(Scheme::Leaf, host, 7422),
     }
 }
 
 fn remote(host: &str) -> Remote {
-    Remote {
-        urls: vec![url(host)],
-        ..Remote::default()
-    }
+    Remote::at(attempt(host).url)
 }
 
 #[test]
@@ -233,7 +230,7 @@ fn a_dial_reported_after_its_deadline_is_ignored() {
     assert!(world.node.is_empty());
 
     world.pass(Duration::from_secs(3));
-    assert_eq!(world.dials, [(0, url("hub"))]);
+    assert_eq!(world.dials, [(0, attempt("hub"))]);
     assert_eq!(world.node.uplinks()[0].attempts, 2);
     world.hub("");
     let state = world.node.uplinks()[0].state;
@@ -253,7 +250,7 @@ fn what_a_hub_lists_is_dialled_next() {
         world.node.handle_closed(world.now, link, "EOF");
         world.pass(Duration::from_secs(1));
         let next = if ignored { "hub" } else { "10.0.0.2" };
-        assert_eq!(world.dials, [(0, url(next))]);
+        assert_eq!(world.dials, [(0, attempt(next))]);
     }
 }
 

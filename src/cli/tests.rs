@@ -182,10 +182,10 @@ fn remotes() {
     let shown: Vec<_> = config
         .remotes
         .iter()
-        .map(|r| r.urls[0].to_string())
+        .map(|r| r.ways[0].urls[0].to_string())
         .collect();
     assert_eq!(shown, ["hub:7422", "h:1", "[::1]:7422"]);
-    let password = config.remotes[1].urls[0].password.as_ref();
+    let password = config.remotes[1].ways[0].urls[0].password.as_ref();
     assert_eq!(password.unwrap().reveal(), "p@");
     assert!(
         config

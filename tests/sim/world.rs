@@ -5,10 +5,10 @@ use std::collections::{BTreeMap, BinaryHeap, VecDeque};
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use petiole_core::config::model::{Config, Limits, Remote, Url};
+use petiole_core::config::model::{Config, Limits, Remote, Scheme, Url};
 use petiole_core::link::leaf::Signed;
 use petiole_core::link::queue::WritePlan;
-use petiole_core::link::uplink::State;
+use petiole_core::link::uplink::{Attempt, State};
 use petiole_core::link::{LinkId, Proof, Server};
 use petiole_core::random::Random;
 use petiole_core::time::Instant;
@@ -296,9 +296,11 @@ impl World {
         }
         for event in events {
             match event {
-                NodeEvent::Dial { remote, url, .. } => {
+                NodeEvent::Dial {
+                    remote, attempt, ..
+                } => {
                     let at = self.soon(40);
-                    self.push(at, Tick::Dialed(leaf, life, remote, url.host));
+                    self.push(at, Tick::Dialed(leaf, life, remote, attempt.url.host));
                 }
                 NodeEvent::Sign { link, .. } => {
                     let at = match self.rng.below(20) {
@@ -349,10 +351,14 @@ impl World {
         } else {
             Ok(())
         };
+        let attempt = Attempt {
+            way: 0,
+            url: url(hub),
+        };
         let Some(node) = self.node(leaf, life) else {
             return;
         };
-        let link = node.handle_dialed(now, remote, &url(hub), result);
+        let link = node.handle_dialed(now, remote, &attempt, result);
         if let Some(link) = link {
             let conn = self.connect(End::Leaf { leaf, life, link }, End::Hub(hub));
             self.drivers(leaf, link, conn, 0);
@@ -1121,19 +1127,11 @@ impl World {
 }
 
 fn url(hub: usize) -> Url {
-    Url {
-        host: format!("hub{hub}"),
-        port: 7422,
-        user: None,
-        password: None,
-    }
+    Url::new(Scheme::Leaf, format!("hub{hub}"), 7422)
 }
 
 fn remote(hub: usize) -> Remote {
-    Remote {
-        urls: vec![url(hub)],
-        ..Remote::default()
-    }
+    Remote::at(url(hub))
 }
 
 trait Concat {

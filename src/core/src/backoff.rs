@@ -3,45 +3,69 @@
 use std::time::Duration;
 
 use crate::random::Random;
+use crate::time::Instant;
+
+/// The shortest wait where none is configured. A hub that restarts is back within a second, and
+/// its leafs shall hardly be longer.
+pub const RECONNECT_FLOOR: Duration = Duration::from_millis(50);
 
 /// The longest wait between two attempts. A gateway that was dark for hours is back within this
-/// bound after its network is; a hub that restarts meets its leafs spread over it.
+/// bound (and half of it, by chance) after its network is; a hub that restarts meets its leafs
+/// spread over it.
 pub const RECONNECT_CAP: Duration = Duration::from_secs(30);
 
-/// Decorrelated jitter: each wait is uniform between the configured interval and three times the
-/// wait before it, up to [`RECONNECT_CAP`] (or the interval itself where that is longer). Many leafs
-/// that lost one hub at the same instant drift apart instead of coming back in step.
+/// The share of the time without a link that the next wait takes: whoever was away for a while is
+/// rejoined within a fifth of that, whatever the while was.
+const SHARE: u32 = 8;
+
+/// Waits that are a share of the time the link has been down, half more or less by chance, so that
+/// many leafs that lost one hub at the same instant do not come back in step.
+///
+/// Time with a link counts against it at half its length: a link that keeps breaking right after it
+/// was made is dialled less and less often.
 #[derive(Clone, Debug)]
 pub struct Backoff {
-    base: Duration,
-    last: Duration,
+    floor: Duration,
+    trouble: Duration,
+    mark: Option<Instant>,
+    is_up: bool,
 }
 
 impl Backoff {
-    /// Starts at `base`.
-    pub fn new(base: Duration) -> Self {
+    /// Waits of at least `floor`, give or take half of it; `None` is [`RECONNECT_FLOOR`].
+    pub fn new(floor: Option<Duration>) -> Self {
         Backoff {
-            base,
-            last: Duration::ZERO,
+            floor: floor.unwrap_or(RECONNECT_FLOOR),
+            trouble: Duration::ZERO,
+            mark: None,
+            is_up: false,
         }
     }
 
-    /// The wait before the next attempt. The first after a [`Backoff::reset`] is `base` exactly.
-    pub fn next(&mut self, random: &mut Random) -> Duration {
-        let cap = RECONNECT_CAP.max(self.base);
-        self.last = if self.last.is_zero() {
-            self.base
+    /// An attempt failed or the link was lost at `now`: the wait before the next attempt.
+    pub fn next(&mut self, now: Instant, random: &mut Random) -> Duration {
+        self.count(now);
+        self.is_up = false;
+        let cap = RECONNECT_CAP.max(self.floor);
+        let wait = (self.trouble / SHARE).clamp(self.floor, cap);
+        wait.mul_f64(0.5 + random.fraction())
+    }
+
+    /// The link got through to the end at `now`.
+    pub fn up(&mut self, now: Instant) {
+        self.count(now);
+        self.is_up = true;
+    }
+
+    fn count(&mut self, now: Instant) {
+        let passed = self.mark.map_or(Duration::ZERO, |mark| now.since(mark));
+        self.mark = Some(now);
+        if self.is_up {
+            self.trouble = self.trouble.saturating_sub(passed / 2);
         } else {
-            let spread = (self.last * 3).saturating_sub(self.base);
-            self.base + spread.mul_f64(random.fraction())
+            // More than this changes nothing, and would have to be lived down.
+            self.trouble = (self.trouble + passed).min(RECONNECT_CAP.max(self.floor) * SHARE);
         }
-        .min(cap);
-        self.last
-    }
-
-    /// A link got through to the end: start over.
-    pub fn reset(&mut self) {
-        self.last = Duration::ZERO;
     }
 }
 
@@ -49,37 +73,78 @@ impl Backoff {
 mod tests {
     use super::*;
 
-    #[test]
-    fn grows_within_its_bounds_and_starts_over() {
-        let mut random = Random::new(7);
-        let base = Duration::from_millis(500);
-        let mut backoff = Backoff::new(base);
-        assert_eq!(backoff.next(&mut random), base);
-        let mut longest = Duration::ZERO;
-        let mut last = base;
-        for _ in 0..200 {
-            let wait = backoff.next(&mut random);
-            assert!(wait >= base && wait <= RECONNECT_CAP && wait <= last * 3);
-            last = wait;
-            longest = longest.max(wait);
+    const SECOND: Duration = Duration::from_secs(1);
+
+    /// Fails until `away` has passed; how much later the first attempt after that came.
+    fn lag(
+        backoff: &mut Backoff,
+        random: &mut Random,
+        now: &mut Instant,
+        away: Duration,
+    ) -> Duration {
+        let back = *now + away;
+        while *now < back {
+            *now = *now + backoff.next(*now, random);
         }
-        assert!(
-            longest > Duration::from_secs(10),
-            "it never grew: {longest:?}"
-        );
-        backoff.reset();
-        assert_eq!(backoff.next(&mut random), base);
+        now.since(back)
+    }
+
+    #[test]
+    fn who_was_away_shortly_is_rejoined_soon() {
+        let mut random = Random::new(7);
+        let mut now = Instant::ZERO;
+        let mut backoff = Backoff::new(None);
+        for away in [SECOND / 3, SECOND, 10 * SECOND, 100 * SECOND] {
+            let late = lag(&mut backoff, &mut random, &mut now, away);
+            assert!(late <= away / 4 + RECONNECT_FLOOR, "{away:?}: {late:?}");
+            backoff.up(now);
+            now = now + 300 * SECOND;
+        }
+    }
+
+    #[test]
+    fn waits_grow_to_their_bound() {
+        let mut random = Random::new(7);
+        let mut now = Instant::ZERO;
+        let mut backoff = Backoff::new(Some(SECOND / 2));
+        let first = backoff.next(now, &mut random);
+        assert!(first >= SECOND / 4 && first <= 3 * SECOND / 4);
+        lag(&mut backoff, &mut random, &mut now, 3600 * SECOND);
+        for _ in 0..100 {
+            let wait = backoff.next(now, &mut random);
+            assert!(wait >= RECONNECT_CAP / 2 && wait <= RECONNECT_CAP * 3 / 2);
+            now = now + wait;
+        }
+        // After ten minutes with a link all is forgotten.
+        backoff.up(now);
+        now = now + 600 * SECOND;
+        assert!(backoff.next(now, &mut random) <= 3 * SECOND / 4);
+    }
+
+    #[test]
+    fn a_link_that_keeps_breaking_is_dialled_less_and_less() {
+        let mut random = Random::new(7);
+        let mut now = Instant::ZERO;
+        let mut backoff = Backoff::new(None);
+        let mut wait = Duration::ZERO;
+        for _ in 0..400 {
+            wait = backoff.next(now, &mut random);
+            now = now + wait;
+            backoff.up(now);
+            now = now + wait;
+        }
+        assert!(wait >= RECONNECT_CAP / 2, "{wait:?}");
     }
 
     #[test]
     fn two_leafs_do_not_stay_in_step() {
         let waits = |seed| {
             let mut random = Random::new(seed);
-            let mut backoff = Backoff::new(Duration::from_secs(1));
+            let mut backoff = Backoff::new(Some(SECOND));
             (0..5)
-                .map(|_| backoff.next(&mut random))
+                .map(|_| backoff.next(Instant::ZERO, &mut random))
                 .collect::<Vec<_>>()
         };
-        assert_ne!(waits(1)[1..], waits(2)[1..]);
+        assert_ne!(waits(1), waits(2));
     }
 }

@@ -7,9 +7,10 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::LazyLock;
 
 use petiole_core::auth::users::SlowCheck;
-use petiole_core::config::model::{Config, Url};
+use petiole_core::config::model::Config;
 use petiole_core::config::{self, Loader};
 use petiole_core::link::leaf::Signed;
+use petiole_core::link::uplink::Attempt;
 use petiole_core::link::queue::WritePlan;
 use petiole_core::link::{LinkId, Proof, Server};
 use petiole_core::random::Random;
@@ -113,7 +114,7 @@ pub(crate) struct World {
     config: Config,
     sockets: Vec<Socket>,
     ready: BTreeSet<LinkId>,
-    dials: VecDeque<(usize, Url)>,
+    dials: VecDeque<(usize, Attempt)>,
     signs: VecDeque<LinkId>,
     checks: VecDeque<(LinkId, SlowCheck)>,
     buffer: Vec<u8>,
@@ -255,10 +256,10 @@ impl World {
     }
 
     pub(crate) fn dialed(&mut self, result: Result<(), String>) {
-        let Some((remote, url)) = self.dials.pop_front() else {
+        let Some((remote, attempt)) = self.dials.pop_front() else {
             return;
         };
-        if let Some(id) = self.node.handle_dialed(self.now, remote, &url, result) {
+        if let Some(id) = self.node.handle_dialed(self.now, remote, &attempt, result) {
             self.attach(id, true);
         }
     }
@@ -354,7 +355,9 @@ impl World {
     fn take_events(&mut self) {
         while let Some(event) = self.node.poll_event() {
             match event {
-                NodeEvent::Dial { remote, url, .. } => self.dials.push_back((remote, url)),
+                NodeEvent::Dial {
+                    remote, attempt, ..
+                } => self.dials.push_back((remote, attempt)),
                 NodeEvent::Sign { link, .. } => self.signs.push_back(link),
                 NodeEvent::Verify { link, check } => self.checks.push_back((link, check)),
             }

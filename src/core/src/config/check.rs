@@ -93,19 +93,19 @@ fn remotes(config: &Config) -> Result<(), String> {
 
 /// The identity of a remote: its urls in order, its account, its proof.
 fn same(one: &Remote, other: &Remote) -> bool {
-    one.urls == other.urls
+    urls(one).eq(urls(other))
         && one.account == other.account
         && one.credentials == other.credentials
         && one.nkey == other.nkey
 }
 
+fn urls(remote: &Remote) -> impl Iterator<Item = &Url> {
+    remote.ways.iter().flat_map(|way| &way.urls)
+}
+
 /// A remote's identity without its secrets.
 fn shown(remote: &Remote) -> String {
-    let urls: Vec<_> = remote
-        .urls
-        .iter()
-        .map(|url| quote(&shown_url(url)))
-        .collect();
+    let urls: Vec<_> = urls(remote).map(|url| quote(&shown_url(url))).collect();
     let mut out = format!(
         "urls=[{}], account={}",
         urls.join(" "),

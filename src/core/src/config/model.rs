@@ -2,6 +2,7 @@
 //!
 //! [`Config::default`] is what an empty file gives.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Everything a configuration file (or a command line) can say that this server serves.
@@ -22,6 +23,10 @@ pub struct Config {
     pub auth: Auth,
     /// `accounts`, in file order, without the ever present `$G`.
     pub accounts: Vec<Account>,
+    /// `tls`: what clients are offered; `None`: clients connect in clear.
+    pub tls: Option<Tls>,
+    /// `allow_non_tls`: with `tls`, clients may also connect in clear.
+    pub allow_non_tls: bool,
     /// `leafnodes.remotes`.
     pub remotes: Vec<Remote>,
     /// `debug`, `trace`, `logtime`, `log_file`, ...
@@ -69,7 +74,8 @@ pub struct Limits {
     pub write_deadline: Duration,
     /// `no_fast_producer_stall`.
     pub no_fast_producer_stall: bool,
-    /// `authorization.timeout`: time for a client to authenticate. Default 2 seconds.
+    /// `authorization.timeout`: time for a client to authenticate. Default 2 seconds, with `tls` one
+    /// second more than its timeout.
     pub auth_timeout: Duration,
 }
 
@@ -168,8 +174,9 @@ pub const GLOBAL_ACCOUNT: &str = "$G";
 /// One entry of `leafnodes.remotes`.
 #[derive(Clone, Debug)]
 pub struct Remote {
-    /// `url`, `urls`, in file order.
-    pub urls: Vec<Url>,
+    /// How the hub is reached, in order of preference: `transports`, or the one way that the
+    /// remote's own `url`, `tls`, ... describe. Never empty in a checked configuration.
+    pub ways: Vec<Arc<Way>>,
     /// `account`, `local`. Default `$G`.
     pub account: String,
     /// `credentials`: path of a credentials file, read again at each attempt.
@@ -192,18 +199,17 @@ pub struct Remote {
     pub request_isolation: bool,
     /// `ignore_discovered_servers`.
     pub ignore_discovered_servers: bool,
-    /// `leafnodes.reconnect`: the first delay before dialling again. Default 1 second.
-    pub reconnect: Duration,
-    /// `dial_timeout`. Default 1 second.
-    pub dial_timeout: Duration,
-    /// `first_info_timeout`. Default 1 second.
-    pub first_info_timeout: Duration,
+    /// `leafnodes.reconnect`: the first delay before dialling again. `None`: at once, then growing.
+    pub reconnect: Option<Duration>,
+    /// `max_queue_time`: messages for a hub that would take longer than this to get to it, at the
+    /// rate measured, are dropped; `None`: only `max_pending` counts.
+    pub max_queue_time: Option<Duration>,
 }
 
 impl Default for Remote {
     fn default() -> Self {
         Remote {
-            urls: Vec::new(),
+            ways: Vec::new(),
             account: GLOBAL_ACCOUNT.into(),
             credentials: None,
             nkey: None,
@@ -215,28 +221,268 @@ impl Default for Remote {
             isolate: false,
             request_isolation: false,
             ignore_discovered_servers: false,
-            reconnect: Duration::from_secs(1),
-            dial_timeout: Duration::from_secs(1),
-            first_info_timeout: Duration::from_secs(1),
+            reconnect: None,
+            max_queue_time: Some(DEFAULT_QUEUE_TIME),
         }
     }
+}
+
+/// Half a minute of a slow line: longer than any burst that a line which keeps up on average has to
+/// take, shorter than the patience of whoever reads what comes out.
+const DEFAULT_QUEUE_TIME: Duration = Duration::from_secs(30);
+
+/// One way to reach a hub: an entry of `transports`, or what a remote says of itself.
+#[derive(Clone, Debug)]
+pub struct Way {
+    /// `url`, `urls`, in file order. All are WebSocket URLs or none is.
+    pub urls: Vec<Url>,
+    /// `tls`. With it (and with `tls` and `wss` URLs) a link in clear is refused; without it TLS is
+    /// used where the hub asks for it, with the system's authorities.
+    pub tls: Option<Tls>,
+    /// `compression`. Never used on WebSocket.
+    pub compression: Compression,
+    /// `ws_compression`: ask for permessage-deflate.
+    pub ws_compression: bool,
+    /// `ws_no_masking`: ask to send frames without masks.
+    pub ws_no_masking: bool,
+    /// `proxy`.
+    pub proxy: Option<Proxy>,
+    /// `dial_timeout`: for the name's look-up and the TCP connection, and for each the proxy's and
+    /// the WebSocket's answer. Default 5 seconds.
+    pub dial_timeout: Duration,
+    /// `first_info_timeout`: for the hub's first INFO, and for its answer to CONNECT. Default 5
+    /// seconds.
+    pub first_info_timeout: Duration,
+}
+
+impl Default for Way {
+    fn default() -> Self {
+        Way {
+            urls: Vec::new(),
+            tls: None,
+            compression: Compression::default(),
+            ws_compression: false,
+            ws_no_masking: false,
+            proxy: None,
+            dial_timeout: PATIENT,
+            first_info_timeout: PATIENT,
+        }
+    }
+}
+
+impl Remote {
+    /// A remote that is reached at one address.
+    pub fn at(url: Url) -> Self {
+        Remote {
+            ways: vec![Arc::new(Way {
+                urls: vec![url],
+                ..Way::default()
+            })],
+            ..Remote::default()
+        }
+    }
+}
+
+impl Way {
+    /// Whether TLS begins before the hub has said anything.
+    pub fn is_tls_first(&self) -> bool {
+        let first = self.tls.as_ref().map(|tls| tls.handshake_first);
+        first.is_some_and(|first| first != HandshakeFirst::No)
+    }
+
+    /// How long a TLS handshake may take: `tls.timeout`. Default 5 seconds.
+    pub fn tls_timeout(&self) -> Duration {
+        self.tls.as_ref().map_or(PATIENT, |tls| tls.timeout)
+    }
+}
+
+/// nats-server waits 1 or 2 seconds for a hub, which a satellite's round trip of 600 ms with one
+/// lost packet exceeds.
+pub const PATIENT: Duration = Duration::from_secs(5);
+
+/// `compression` of a leaf link.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Compression {
+    /// As if we had never heard of it.
+    NotSupported,
+    /// None, even if the hub asks for it.
+    Off,
+    /// Only if the hub asks for it.
+    Accept,
+    /// `s2_fast`.
+    Fast,
+    /// `s2_better`.
+    Better,
+    /// `s2_best`.
+    Best,
+    /// `s2_auto`: by the round trip. Up to four ascending thresholds: below the first, blocks are
+    /// not compressed, then fast, better, best. A zero leaves a level out.
+    Auto(Vec<Duration>),
+}
+
+impl Default for Compression {
+    /// `s2_auto` with thresholds of 10, 50 and 100 ms.
+    fn default() -> Self {
+        Compression::Auto([10, 50, 100].map(Duration::from_millis).to_vec())
+    }
+}
+
+/// `proxy` of a remote: how the TCP connection is made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Proxy {
+    /// What the proxy speaks.
+    pub kind: ProxyKind,
+    /// Host name or address (IPv6 without brackets).
+    pub host: String,
+    /// Port.
+    pub port: u16,
+    /// `username` and `password`.
+    pub credentials: Option<(String, Secret)>,
+    /// `timeout` for the proxy to be reached and to connect through. `None`: the way's
+    /// `dial_timeout`.
+    pub timeout: Option<Duration>,
+    /// `no_proxy`: hosts that are dialled directly. Names with their subdomains, addresses, networks
+    /// (`10.0.0.0/8`), each with an optional `:port`, or `*`.
+    pub except: Vec<String>,
+}
+
+impl std::fmt::Display for Proxy {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        if self.host.contains(':') {
+            write!(f, "[{}]:{}", self.host, self.port)
+        } else {
+            write!(f, "{}:{}", self.host, self.port)
+        }
+    }
+}
+
+/// What a proxy speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ProxyKind {
+    /// `http://` and, as nats-server has it, `https://`: HTTP CONNECT in clear.
+    Http,
+    /// `socks5://` and `socks5h://`: the proxy resolves names.
+    Socks5,
+}
+
+/// A `tls` block.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tls {
+    /// `cert_file` with `key_file`, or `certs`.
+    pub certificates: Vec<CertificateFiles>,
+    /// `ca_file`: authorities that may sign the peer's certificate. `None`: the system's.
+    pub ca_file: Option<String>,
+    /// `verify`, `verify_and_map`: clients need a certificate.
+    pub verify: bool,
+    /// `verify_and_map`: the certificate says which user it is.
+    pub map: bool,
+    /// `insecure`: the hub's certificate is not checked.
+    pub insecure: bool,
+    /// `pinned_certs`: SHA-256 of the public keys that are accepted; empty accepts any.
+    pub pinned_certs: Vec<[u8; 32]>,
+    /// `cipher_suites` for TLS 1.2, in order of preference; empty: all. Those of TLS 1.3 are always on.
+    pub cipher_suites: Vec<CipherSuite>,
+    /// `curve_preferences`, in order; empty: all.
+    pub curves: Vec<Curve>,
+    /// `min_version`. Default 1.2.
+    pub min_version: TlsVersion,
+    /// `timeout` of the handshake. Default 2 seconds for clients, 5 seconds for remotes.
+    pub timeout: Duration,
+    /// `connection_rate_limit`: handshakes per second on the client listener; `None`: no limit.
+    pub rate_limit: Option<u32>,
+    /// `handshake_first`.
+    pub handshake_first: HandshakeFirst,
+}
+
+/// A certificate chain and its key, both PEM files.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CertificateFiles {
+    /// `cert_file`.
+    pub cert: String,
+    /// `key_file`.
+    pub key: String,
+}
+
+/// `handshake_first`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HandshakeFirst {
+    /// INFO in clear comes first.
+    No,
+    /// TLS comes first.
+    Yes,
+    /// A listener waits so long for a peer that begins with TLS, then says INFO. `auto` is 50 ms.
+    After(Duration),
+}
+
+/// `min_version`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TlsVersion {
+    /// "1.2".
+    V1_2,
+    /// "1.3".
+    V1_3,
+}
+
+/// The cipher suites that can be named and are offered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs)] // the names say it
+pub enum CipherSuite {
+    Aes128GcmSha256,
+    Aes256GcmSha384,
+    Chacha20Poly1305Sha256,
+    EcdheEcdsaAes128GcmSha256,
+    EcdheEcdsaAes256GcmSha384,
+    EcdheEcdsaChacha20Poly1305Sha256,
+    EcdheRsaAes128GcmSha256,
+    EcdheRsaAes256GcmSha384,
+    EcdheRsaChacha20Poly1305Sha256,
+}
+
+/// The key exchanges that can be named and are offered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs)] // the names say it
+pub enum Curve {
+    X25519,
+    P256,
+    P384,
 }
 
 /// Where a remote is dialled. `Display` and `Debug` never show the password.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Url {
+    /// How.
+    pub scheme: Scheme,
     /// Host name or address (IPv6 without brackets).
     pub host: String,
     /// Default 7422.
     pub port: u16,
+    /// What follows the port, for WebSocket: empty, or beginning with `/`.
+    pub path: String,
     /// User name, or token when there is no password.
     pub user: Option<String>,
     /// Password.
     pub password: Option<Secret>,
 }
 
+impl Url {
+    /// An address without user and path.
+    pub fn new(scheme: Scheme, host: impl Into<String>, port: u16) -> Self {
+        Url {
+            scheme,
+            host: host.into(),
+            port,
+            path: String::new(),
+            user: None,
+            password: None,
+        }
+    }
+}
+
 impl std::fmt::Display for Url {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        if self.scheme.is_websocket() {
+            write!(f, "{}://", self.scheme.name())?;
+        }
         if self.host.contains(':') {
             write!(f, "[{}]:{}", self.host, self.port)
         } else {
@@ -248,6 +494,42 @@ impl std::fmt::Display for Url {
 impl std::fmt::Debug for Url {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Url({self})")
+    }
+}
+
+/// How a URL says a hub is reached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scheme {
+    /// `nats://`.
+    Nats,
+    /// `leaf://`.
+    Leaf,
+    /// `nats-leaf://`.
+    NatsLeaf,
+    /// `tls://`: as `nats://`, but never in clear.
+    Tls,
+    /// `ws://`.
+    Ws,
+    /// `wss://`.
+    Wss,
+}
+
+impl Scheme {
+    /// As it is written.
+    pub fn name(self) -> &'static str {
+        match self {
+            Scheme::Nats => "nats",
+            Scheme::Leaf => "leaf",
+            Scheme::NatsLeaf => "nats-leaf",
+            Scheme::Tls => "tls",
+            Scheme::Ws => "ws",
+            Scheme::Wss => "wss",
+        }
+    }
+
+    /// Whether the link is a WebSocket.
+    pub fn is_websocket(self) -> bool {
+        matches!(self, Scheme::Ws | Scheme::Wss)
     }
 }
 
@@ -328,6 +610,8 @@ impl Default for Config {
             limits: Limits::default(),
             auth: Auth::default(),
             accounts: Vec::new(),
+            tls: None,
+            allow_non_tls: false,
             remotes: Vec::new(),
             log: Log::default(),
             pid_file: None,

@@ -302,10 +302,10 @@ mod tests {
         );
         let r = &c.remotes[0];
         assert_eq!(
-            (r.urls[0].port, r.account.as_str(), r.hub, r.isolate),
+            (r.ways[0].urls[0].port, r.account.as_str(), r.hub, r.isolate),
             (7422, "A", true, true)
         );
-        assert_eq!(r.reconnect, Duration::from_secs(3));
+        assert_eq!(r.reconnect, Some(Duration::from_secs(3)));
         assert!(remote("url: \"leaf://h\", compression: {mode: OFF}, disabled: true").disabled);
     }
 

@@ -9,9 +9,10 @@ use std::time::Duration;
 use hashbrown::HashTable;
 
 use crate::account::perms::{HubRules, LeafRules};
-use crate::config::model::{Remote, Secret, Url};
+use crate::config::model::{Remote, Secret, Way};
 use crate::interest::{EntryId, Reach};
 use crate::link::liveness::{Beat, Liveness};
+use crate::link::uplink::Attempt;
 use crate::link::{
     Action, Cx, Env, Event, Neighbour, Offer, Outlet, Proof, Role, Standing, Target,
 };
@@ -88,7 +89,8 @@ pub struct Hub {
 #[derive(Debug)]
 pub struct Leaf {
     remote: Arc<Remote>,
-    url: Url,
+    way: Arc<Way>,
+    attempt: Attempt,
     /// Our loop-detection interest in the account.
     loop_name: Arc<str>,
     /// The place of the remote in the configuration, for events.
@@ -128,20 +130,22 @@ struct Told {
 }
 
 impl Leaf {
-    /// A link that has just been dialled at `url`. `number` is the remote's place in the
+    /// A link that has just been dialled by `attempt`. `number` is the remote's place in the
     /// configuration; `loop_name` is the account's `$LDS` subject.
     pub fn new(
         now: Instant,
         number: usize,
         remote: Arc<Remote>,
-        url: Url,
+        attempt: Attempt,
         loop_name: Arc<str>,
     ) -> Self {
         let rules = LeafRules::new(&remote.deny_imports, &remote.deny_exports);
-        let until = now + remote.first_info_timeout;
+        let way = attempt.way(&remote).cloned().unwrap_or_default();
+        let until = now + way.first_info_timeout;
         Leaf {
             remote,
-            url,
+            way,
+            attempt,
             loop_name,
             number,
             phase: Phase::AwaitInfo { until },
@@ -204,7 +208,7 @@ impl Leaf {
         if info.client_id == 0 || (info.leafnode_urls.is_none() && !info.info_on_connect) {
             self.down.cause = format!(
                 "attempted to connect to wrong port: {} is not a leafnode port of a server",
-                self.url
+                self.attempt.url
             );
             return Err(ProtoError::Malformed("attempted to connect to wrong port"));
         }
@@ -259,7 +263,10 @@ impl Leaf {
     fn connect(&mut self, signed: Signed, cx: &mut Cx<'_>) -> Action<'static> {
         let server = &cx.env.server;
         let name = server.name.clone();
-        let (user, pass) = (self.url.user.clone(), self.url.password.clone());
+        let (user, pass) = (
+            self.attempt.url.user.clone(),
+            self.attempt.url.password.clone(),
+        );
         let connect = LeafConnect {
             version: crate::wire::VERSION,
             nkey: signed.nkey,
@@ -378,7 +385,7 @@ impl Leaf {
             let error = ProtoError::LoopDetected {
                 account: self.remote.account.as_bytes().into(),
             };
-            self.down.cause = format!("{error}: {} leads back to this server", self.url);
+            self.down.cause = format!("{error}: {} leads back to this server", self.attempt.url);
             return Err(error);
         }
         if !subject::is_valid_pattern(subject) {
@@ -431,7 +438,7 @@ impl Leaf {
                 write!(
                     f,
                     "Leafnode {} account {}",
-                    self.0.url, self.0.remote.account
+                    self.0.attempt.url, self.0.remote.account
                 )
             }
         }
@@ -556,7 +563,7 @@ impl Neighbour for Leaf {
                 self.down.cause = format!(
                     "no INFO within {:?}: nothing there speaks the leafnode protocol in clear (does \
                      the hub expect TLS first?)",
-                    self.remote.first_info_timeout
+                    self.way.first_info_timeout
                 );
                 Err(ProtoError::Malformed("no INFO in time"))
             }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::backoff::Backoff;
-use crate::config::model::{Remote, Url};
+use crate::config::model::{Remote, Url, Way};
 use crate::link::LinkId;
 use crate::link::leaf::LinkDown;
 use crate::random::Random;
@@ -27,21 +27,54 @@ pub struct Reports {
     pub reconnect: u32,
 }
 
+/// One way to one address of a hub.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Attempt {
+    /// The place in [`Remote::ways`].
+    pub way: usize,
+    /// The address.
+    pub url: Url,
+}
+
+impl Attempt {
+    /// The way it takes. `None` only for another remote's attempt.
+    pub fn way<'a>(&self, remote: &'a Remote) -> Option<&'a Arc<Way>> {
+        remote.ways.get(self.way)
+    }
+
+    /// How log lines name it: the address, and what is special about the way.
+    pub fn describe(&self, remote: &Remote) -> String {
+        let mut text = self.url.to_string();
+        let Some(way) = self.way(remote) else {
+            return text;
+        };
+        if way.is_tls_first() && !self.url.scheme.is_websocket() {
+            text.push_str(" (TLS first)");
+        } else if way.tls.is_some() && remote.ways.len() > 1 {
+            text.push_str(" (TLS)");
+        }
+        if let Some(proxy) = &way.proxy {
+            text.push_str(&format!(" through the proxy {proxy}"));
+        }
+        text
+    }
+}
+
 /// A remote and where it stands.
 #[derive(Debug)]
 pub struct Uplink {
     remote: Arc<Remote>,
     reports: Reports,
     was_ever_up: bool,
-    configured: Vec<Url>,
-    discovered: Vec<Url>,
-    /// The address to try is the first one.
-    order: Vec<Url>,
+    configured: Vec<Attempt>,
+    discovered: Vec<Attempt>,
+    /// The one to try is the first one.
+    order: Vec<Attempt>,
     backoff: Backoff,
     state: State,
     attempts: u64,
-    /// The cause that was said last.
-    told: Option<String>,
+    /// The cause that was said last of each way.
+    told: Vec<Option<String>>,
 }
 
 /// Where a remote stands.
@@ -76,11 +109,15 @@ pub enum State {
 impl Uplink {
     /// To be dialled at once, the addresses shuffled unless the remote says otherwise.
     pub fn new(now: Instant, remote: Arc<Remote>, reports: Reports, random: &mut Random) -> Self {
-        let mut configured = remote.urls.clone();
-        if !remote.no_randomize {
-            for i in (1..configured.len()).rev() {
-                configured.swap(i, random.below(i as u64 + 1) as usize);
+        let mut configured = Vec::new();
+        for (way, settings) in remote.ways.iter().enumerate() {
+            let mut urls = settings.urls.clone();
+            if !remote.no_randomize {
+                for i in (1..urls.len()).rev() {
+                    urls.swap(i, random.below(i as u64 + 1) as usize);
+                }
             }
+            configured.extend(urls.into_iter().map(|url| Attempt { way, url }));
         }
         let usable = !remote.disabled && !configured.is_empty();
         Uplink {
@@ -94,7 +131,7 @@ impl Uplink {
                 State::Disabled
             },
             attempts: 0,
-            told: None,
+            told: vec![None; remote.ways.len()],
             reports,
             was_ever_up: false,
             remote,
@@ -125,19 +162,25 @@ impl Uplink {
         }
     }
 
-    /// The address to dial now, if it is time.
-    pub fn poll_dial(&mut self, now: Instant, random: &mut Random) -> Option<Url> {
+    /// What to dial now, if it is time.
+    pub fn poll_dial(&mut self, now: Instant, random: &mut Random) -> Option<Attempt> {
         match self.state {
             State::Dialing { until } if now >= until => {
                 self.fail(now, "dialling did not end".into(), None, random);
                 None
             }
             State::Waiting { until } if now >= until => {
+                let attempt = self.order.first().cloned();
+                let way = attempt.as_ref().and_then(|one| one.way(&self.remote));
+                let most = way.map_or(Duration::ZERO, |way| {
+                    // The address, the proxy, TLS and WebSocket one after the other.
+                    way.dial_timeout * 3 + way.tls_timeout()
+                });
                 self.state = State::Dialing {
-                    until: now + self.remote.dial_timeout + DIAL_SLACK,
+                    until: now + most + DIAL_SLACK,
                 };
                 self.attempts += 1;
-                self.order.first().cloned()
+                attempt
             }
             _ => None,
         }
@@ -159,10 +202,10 @@ impl Uplink {
     pub fn handle_synced(&mut self, now: Instant, hub: &str, account: &str) {
         if let State::Connecting { link } = self.state {
             self.state = State::Synced { link, since: now };
-            self.backoff.reset();
+            self.backoff.up(now);
             self.was_ever_up = true;
             self.attempts = 0;
-            self.told = None;
+            self.told.fill(None);
             log::info!(
                 "Leafnode link to {} for account {} is up: hub {hub}, its account {account}",
                 self.address(),
@@ -179,7 +222,9 @@ impl Uplink {
     /// The hub's list of addresses: tried before the configured ones from the next attempt on.
     pub fn handle_discovered(&mut self, addresses: &[String]) {
         let current = self.order.first().cloned();
-        let template = self.configured.first().cloned();
+        let Some(template) = current.clone().or_else(|| self.configured.first().cloned()) else {
+            return;
+        };
         self.discovered = addresses
             .iter()
             .take(MOST_DISCOVERED)
@@ -188,24 +233,26 @@ impl Uplink {
                 !self
                     .configured
                     .iter()
-                    .any(|url| url.host == *host && url.port == *port)
+                    .any(|one| one.url.host == *host && one.url.port == *port)
             })
-            .map(|(host, port)| Url {
-                host,
-                port,
-                // A discovered address has no credentials of its own.
-                user: template.as_ref().and_then(|url| url.user.clone()),
-                password: template.as_ref().and_then(|url| url.password.clone()),
+            // A discovered address has no credentials, path or scheme of its own.
+            .map(|(host, port)| Attempt {
+                way: template.way,
+                url: Url {
+                    host,
+                    port,
+                    ..template.url.clone()
+                },
             })
             .collect();
         // What is in use stays first, so that it is the one rotated away when it fails, and what is
         // new comes next. The others keep their turns: a list rebuilt at every INFO would have
         // the same two addresses take turns for ever.
         let mut order = std::mem::take(&mut self.order);
-        order.retain(|url| self.discovered.contains(url) || self.configured.contains(url));
+        order.retain(|one| self.discovered.contains(one) || self.configured.contains(one));
         let place = usize::from(order.first() == current.as_ref());
-        let new = self.discovered.iter().filter(|url| !order.contains(url));
-        let new: Vec<Url> = new.cloned().collect();
+        let new = self.discovered.iter().filter(|one| !order.contains(one));
+        let new: Vec<Attempt> = new.cloned().collect();
         order.splice(place..place, new);
         self.order = order;
     }
@@ -213,8 +260,21 @@ impl Uplink {
     fn address(&self) -> String {
         self.order
             .first()
-            .map(ToString::to_string)
+            .map(|attempt| attempt.describe(&self.remote))
             .unwrap_or_default()
+    }
+
+    /// After a link that was up: what worked is tried first, at its next address, then the others by
+    /// preference. After a failure: whatever is next.
+    fn advance(&mut self, was_up: bool) -> usize {
+        let way = self.order.first().map_or(0, |attempt| attempt.way);
+        if !self.order.is_empty() {
+            self.order.rotate_left(1);
+        }
+        if was_up {
+            self.order.sort_by_key(|one| (one.way != way, one.way));
+        }
+        way
     }
 
     fn fail(
@@ -225,19 +285,21 @@ impl Uplink {
         random: &mut Random,
     ) {
         let was_up = matches!(self.state, State::Synced { .. });
-        let wait = self.backoff.next(random).max(at_least.unwrap_or_default());
+        let wait = self
+            .backoff
+            .next(now, random)
+            .max(at_least.unwrap_or_default());
         self.state = State::Waiting { until: now + wait };
         let address = self.address();
-        if !self.order.is_empty() {
-            self.order.rotate_left(1);
-        }
+        let way = self.advance(was_up);
         let every = if self.was_ever_up {
             self.reports.reconnect
         } else {
             self.reports.connect
         };
         let due = self.attempts.is_multiple_of(u64::from(every.max(1)));
-        let repeated = !due && self.told.as_ref() == Some(&cause);
+        let told = self.told.get_mut(way);
+        let repeated = !due && told.as_deref() == Some(&Some(cause.clone()));
         if was_up {
             log::warn!(
                 "Leafnode link to {address} for account {} is down: {cause}; next try in {wait:.1?}",
@@ -257,7 +319,9 @@ impl Uplink {
                 self.attempts,
             );
         }
-        self.told = Some(cause);
+        if let Some(told) = self.told.get_mut(way) {
+            *told = Some(cause);
+        }
     }
 }
 
@@ -274,20 +338,23 @@ fn parse_address(text: &str) -> Option<(String, u16)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::model::Scheme;
 
     fn url(host: &str) -> Url {
-        Url {
-            host: host.into(),
-            port: 7422,
-            user: None,
-            password: None,
-        }
+        Url::new(Scheme::Leaf, host, 7422)
+    }
+
+    fn host(attempt: Option<Attempt>) -> String {
+        attempt.map(|one| one.url.host).unwrap_or_default()
     }
 
     fn uplink(hosts: &[&str]) -> (Uplink, Random) {
         let mut random = Random::new(5);
         let remote = Remote {
-            urls: hosts.iter().map(|host| url(host)).collect(),
+            ways: vec![Arc::new(Way {
+                urls: hosts.iter().map(|host| url(host)).collect(),
+                ..Way::default()
+            })],
             no_randomize: true,
             ..Remote::default()
         };
@@ -311,8 +378,7 @@ mod tests {
         let mut now = Instant::ZERO;
         let mut tried = Vec::new();
         for _ in 0..4 {
-            let dialled = up.poll_dial(now, &mut random).map(|url| url.host);
-            tried.push(dialled.unwrap_or_default());
+            tried.push(host(up.poll_dial(now, &mut random)));
             up.handle_dial_failed(now, "refused".into(), &mut random);
             assert_eq!(up.poll_dial(now, &mut random), None);
             now = up.poll_timeout().unwrap_or(now);
@@ -326,15 +392,15 @@ mod tests {
     fn discovered_addresses_come_first() {
         let (mut up, mut random) = uplink(&["a"]);
         let link = LinkId { place: 0, turn: 0 };
-        assert_eq!(up.poll_dial(Instant::ZERO, &mut random), Some(url("a")));
+        assert_eq!(host(up.poll_dial(Instant::ZERO, &mut random)), "a");
         up.handle_connected(link);
         up.handle_discovered(&["a:7422".into(), "b:7422".into(), "nonsense".into()]);
         up.handle_down(Instant::ZERO, LinkDown::default(), &mut random);
         let now = up.poll_timeout().unwrap_or(Instant::ZERO);
-        assert_eq!(up.poll_dial(now, &mut random), Some(url("b")));
+        assert_eq!(host(up.poll_dial(now, &mut random)), "b");
         up.handle_dial_failed(now, "refused".into(), &mut random);
         let now = up.poll_timeout().unwrap_or(Instant::ZERO);
-        assert_eq!(up.poll_dial(now, &mut random), Some(url("a")));
+        assert_eq!(host(up.poll_dial(now, &mut random)), "a");
     }
 
     /// Each hub lists its addresses in its INFO, mostly the same as before.
@@ -344,8 +410,7 @@ mod tests {
         let mut now = Instant::ZERO;
         let mut tried = Vec::new();
         for turn in 0..8 {
-            let dialled = up.poll_dial(now, &mut random).map(|url| url.host);
-            let host = dialled.unwrap_or_default();
+            let host = host(up.poll_dial(now, &mut random));
             up.handle_connected(LinkId { place: 0, turn });
             up.handle_discovered(&[format!("{host}:7422"), "d:7422".into()]);
             tried.push(host);
@@ -353,6 +418,35 @@ mod tests {
             now = up.poll_timeout().unwrap_or(now);
         }
         assert_eq!(tried, ["a", "d", "b", "c", "a", "d", "b", "c"]);
+    }
+
+    /// The way that worked is tried first after its link is lost, then the others by preference.
+    #[test]
+    fn what_worked_is_tried_first() {
+        let way = |host: &str| Remote::at(url(host)).ways.remove(0);
+        let (mut up, mut random) = uplink(&["a"]);
+        let remote = Remote {
+            ways: vec![way("a"), way("b"), way("c")],
+            ..Remote::default()
+        };
+        let reports = up.reports;
+        up = Uplink::new(Instant::ZERO, Arc::new(remote), reports, &mut random);
+        let mut now = Instant::ZERO;
+        let mut tried = Vec::new();
+        let mut turn = 0;
+        for works in [false, true, true, false, false, false, true, false] {
+            tried.push(host(up.poll_dial(now, &mut random)));
+            if works {
+                turn += 1;
+                up.handle_connected(LinkId { place: 0, turn });
+                up.handle_synced(now, "HUB", "$G");
+                up.handle_down(now, LinkDown::default(), &mut random);
+            } else {
+                up.handle_dial_failed(now, "refused".into(), &mut random);
+            }
+            now = up.poll_timeout().unwrap_or(now);
+        }
+        assert_eq!(tried, ["a", "b", "b", "b", "a", "c", "b", "b"]);
     }
 
     #[test]

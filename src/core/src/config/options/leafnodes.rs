@@ -2,8 +2,8 @@
 //!
 //! | key (aliases) of the block | value | default |
 //! |---|---|---|
-//! | reconnect (reconnect_delay, reconnect_interval) | duration | 1 s |
-//! | dial_timeout | duration, for remotes without their own | 1 s |
+//! | reconnect (reconnect_delay, reconnect_interval) | duration | at once |
+//! | dial_timeout | duration, for remotes without their own | 5 s |
 //! | isolate_leafnode_interest (isolate) | bool, for remotes without their own | false |
 //! | remotes | array of blocks | none |
 //! | host, net, no_advertise, min_version, write_timeout: default | no effect without a listener | |
@@ -19,15 +19,17 @@
 //! | deny_imports (deny_import), deny_exports (deny_export) | subjects | none |
 //! | hub, no_randomize (dont_randomize), disabled, request_isolation, ignore_discovered_servers | bool | false |
 //! | isolate_leafnode_interest (isolate) | bool | the block's |
-//! | dial_timeout, first_info_timeout | duration | the block's, 1 s |
+//! | dial_timeout, first_info_timeout | duration | the block's, 5 s |
 //! | compression | as above | |
 //! | tls, proxy, ws_* | not served | |
+
+use std::sync::Arc;
 
 use super::perms::subjects;
 use super::reader::Sink;
 use super::unserved::{compression, is_off};
 use super::url::{BadUrl, parse, redact};
-use crate::config::model::{Remote, Secret, Url};
+use crate::config::model::{Remote, Secret, Url, Way};
 use crate::config::units::quote;
 use crate::config::value::{Entry, Node, Value};
 
@@ -40,14 +42,15 @@ pub(super) fn leafnodes(entry: &Entry, sink: &mut Sink) -> Vec<Remote> {
     };
     // What remotes inherit may stand after them.
     let mut base = Remote::default();
+    let mut way = Way::default();
     let mut remotes = None;
     for entry in map.iter() {
         let node = &entry.node;
         match entry.key.to_lowercase().as_str() {
             "reconnect" | "reconnect_delay" | "reconnect_interval" => {
-                base.reconnect = sink.duration(entry).unwrap_or(base.reconnect);
+                base.reconnect = sink.duration(entry);
             }
-            "dial_timeout" => base.dial_timeout = sink.duration(entry).unwrap_or(base.dial_timeout),
+            "dial_timeout" => way.dial_timeout = sink.duration(entry).unwrap_or(way.dial_timeout),
             "isolate_leafnode_interest" | "isolate" => {
                 base.isolate = sink.boolean(node).unwrap_or(false);
             }
@@ -87,7 +90,7 @@ pub(super) fn leafnodes(entry: &Entry, sink: &mut Sink) -> Vec<Remote> {
         None => Vec::new(),
         Some((_, Value::Array(list))) => list
             .iter()
-            .filter_map(|node| remote(node, &base, sink))
+            .filter_map(|node| remote(node, &base, &way, sink))
             .collect(),
         Some((node, other)) => {
             let got = other.type_name();
@@ -118,7 +121,7 @@ fn min_version(node: &Node, sink: &mut Sink) {
     }
 }
 
-fn remote(node: &Node, base: &Remote, sink: &mut Sink) -> Option<Remote> {
+fn remote(node: &Node, base: &Remote, way: &Way, sink: &mut Sink) -> Option<Remote> {
     let Value::Map(map) = &node.value else {
         let got = match &node.value {
             Value::String(text) => redact(text),
@@ -129,11 +132,12 @@ fn remote(node: &Node, base: &Remote, sink: &mut Sink) -> Option<Remote> {
         return None;
     };
     let mut remote = base.clone();
+    let mut way = way.clone();
     for entry in map.iter() {
         let node = &entry.node;
         let at = &node.position;
         match entry.key.to_lowercase().as_str() {
-            "url" | "urls" => remote.urls = urls(entry, sink),
+            "url" | "urls" => way.urls = urls(entry, sink),
             "account" | "local" => {
                 let name = sink.string(node).filter(|name| !name.is_empty());
                 remote.account = name.unwrap_or(remote.account);
@@ -183,11 +187,10 @@ fn remote(node: &Node, base: &Remote, sink: &mut Sink) -> Option<Remote> {
                 remote.ignore_discovered_servers = sink.boolean(node).unwrap_or(false);
             }
             "first_info_timeout" => {
-                remote.first_info_timeout =
-                    sink.duration(entry).unwrap_or(remote.first_info_timeout);
+                way.first_info_timeout = sink.duration(entry).unwrap_or(way.first_info_timeout);
             }
             "dial_timeout" => {
-                remote.dial_timeout = sink.duration(entry).unwrap_or(remote.dial_timeout);
+                way.dial_timeout = sink.duration(entry).unwrap_or(way.dial_timeout);
             }
             "compression" => compression(entry, sink),
             "jetstream_cluster_migrate" | "js_cluster_migrate" => {
@@ -212,6 +215,7 @@ fn remote(node: &Node, base: &Remote, sink: &mut Sink) -> Option<Remote> {
             _ => sink.unknown(entry),
         }
     }
+    remote.ways = vec![Arc::new(way)];
     Some(remote)
 }
 

@@ -1,7 +1,7 @@
 //! URLs of remotes. Their user information never reaches an error text.
 
 use super::reader::split_host_port;
-use crate::config::model::{Secret, Url};
+use crate::config::model::{Scheme, Secret, Url};
 
 /// Why a URL is not taken. Carries none of its user information.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,11 +21,13 @@ pub fn parse(text: &str) -> Result<Url, BadUrl> {
         return Err(BadUrl::Malformed);
     }
     let (scheme, rest) = text.split_once("://").ok_or(BadUrl::Malformed)?;
-    match scheme.to_ascii_lowercase().as_str() {
-        "nats" | "leaf" | "nats-leaf" => {}
+    let scheme = match scheme.to_ascii_lowercase().as_str() {
+        "nats" => Scheme::Nats,
+        "leaf" => Scheme::Leaf,
+        "nats-leaf" => Scheme::NatsLeaf,
         other @ ("tls" | "ws" | "wss") => return Err(BadUrl::Unserved(other.to_string())),
         _ => return Err(BadUrl::Malformed),
-    }
+    };
     let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
     let authority = rest.get(..end).unwrap_or_default();
     let (info, address) = match authority.rsplit_once('@') {
@@ -57,8 +59,10 @@ pub fn parse(text: &str) -> Result<Url, BadUrl> {
         None => (None, None),
     };
     Ok(Url {
+        scheme,
         host: host.to_string(),
         port,
+        path: String::new(),
         user,
         password: password.map(Secret::new),
     })
