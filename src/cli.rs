@@ -8,7 +8,7 @@ use std::ffi::OsString;
 use std::fmt;
 
 use argh::FromArgs;
-use petiole_core::config::model::{Config, Remote};
+use petiole_core::config::model::{CertificateFiles, Config, Limits, Remote, Tls};
 use petiole_core::config::{BadUrl, parse_remote_url, quote};
 
 /// A leaf node for NATS: takes the command line and the configuration file of nats-server.
@@ -43,12 +43,27 @@ pub(crate) struct Cli {
     /// address told to clients instead of the listener's
     #[argh(option, arg_name = "host:port")]
     client_advertise: Option<String>,
-    /// hub to join, nats-leaf://host:port; may be repeated
+    /// hub to join, nats-leaf://host:port, or tls, ws, wss; may be repeated
     #[argh(option, arg_name = "url")]
     remote: Vec<String>,
     /// credentials file for every --remote
     #[argh(option, arg_name = "file")]
     creds: Option<String>,
+    /// TLS for clients; each of the tls flags replaces the certificates of the file's tls block
+    #[argh(switch)]
+    tls: bool,
+    /// certificate for clients
+    #[argh(option, arg_name = "file")]
+    tlscert: Option<String>,
+    /// its private key
+    #[argh(option, arg_name = "file")]
+    tlskey: Option<String>,
+    /// TLS for clients, which need a certificate
+    #[argh(switch)]
+    tlsverify: bool,
+    /// authorities for the certificates of clients (default: the system's)
+    #[argh(option, arg_name = "file")]
+    tlscacert: Option<String>,
     /// user required of clients
     #[argh(option, arg_name = "user")]
     user: Option<String>,
@@ -130,7 +145,7 @@ enum Kind {
 }
 
 const MONITOR: &str = "remove it, there is no monitoring port";
-const TLS: &str = "remove it, connections are plain TCP";
+const TLS: &str = "see the tls block in docs/configuration.md";
 const CLUSTER: &str = "remove it, this server joins hubs with --remote";
 const SIGNAL: &str = "send the signal with kill";
 const LOG: &str = "use -l/--log or standard error";
@@ -148,6 +163,11 @@ const FLAGS: &[(&[&str], Kind)] = &[
     (&["client_advertise"], Kind::Text),
     (&["remote"], Kind::Texts),
     (&["creds"], Kind::Text),
+    (&["tls"], Kind::Switch),
+    (&["tlscert"], Kind::Text),
+    (&["tlskey"], Kind::Text),
+    (&["tlsverify"], Kind::Switch),
+    (&["tlscacert"], Kind::Text),
     (&["user"], Kind::Text),
     (&["pass"], Kind::Text),
     (&["auth"], Kind::Text),
@@ -174,17 +194,7 @@ const FLAGS: &[(&[&str], Kind)] = &[
         Kind::Unserved("remove it, payloads are not traced"),
     ),
     (&["syslog", "s", "remote_syslog", "r"], Kind::Unserved(LOG)),
-    (
-        &[
-            "tls",
-            "tlsverify",
-            "tlscert",
-            "tlskey",
-            "tlscacert",
-            "help_tls",
-        ],
-        Kind::Unserved(TLS),
-    ),
+    (&["help_tls"], Kind::Unserved(TLS)),
     (
         &[
             "routes",
@@ -477,6 +487,7 @@ pub(crate) fn apply(cli: &Cli, mut config: Config) -> Result<Config, CliError> {
     ] {
         *option = cli.switch(name, on).unwrap_or(*option);
     }
+    tls(cli, &mut config)?;
     credentials(cli, &mut config)?;
     if cli.creds.is_some() && cli.remote.is_empty() {
         return refused("flag \"--creds\" needs a --remote to use the file with".into());
@@ -485,6 +496,45 @@ pub(crate) fn apply(cli: &Cli, mut config: Config) -> Result<Config, CliError> {
         config.remotes.push(remote(text, cli.creds.as_ref())?);
     }
     Ok(config)
+}
+
+/// `--tls` and its like: any of them replaces the file's certificates, authorities and parameters;
+/// who may come in, and when TLS begins, stays as the file has it. `--tls=false` removes the block.
+fn tls(cli: &Cli, config: &mut Config) -> Result<(), CliError> {
+    let refused = |text: &str| Err(CliError::Refused(text.into()));
+    let (on, verify) = (
+        cli.switch("tls", cli.tls),
+        cli.switch("tlsverify", cli.tlsverify),
+    );
+    let files = [&cli.tlscert, &cli.tlskey, &cli.tlscacert];
+    if on.is_none() && verify.is_none() && files.iter().all(|file| file.is_none()) {
+        return Ok(());
+    }
+    let given = |file: &Option<String>| file.clone().filter(|file| !file.is_empty());
+    let before = Limits::default_auth_timeout(config.tls.as_ref());
+    let file = config.tls.take().unwrap_or_default();
+    config.tls = match (on, given(&cli.tlscert), given(&cli.tlskey)) {
+        (Some(false), ..) => None,
+        (_, None, _) => return refused("TLS Server certificate must be present and valid"),
+        (_, _, None) => return refused("TLS Server private key must be present and valid"),
+        (_, Some(cert), Some(key)) => Some(Tls {
+            certificates: vec![CertificateFiles { cert, key }],
+            ca_file: given(&cli.tlscacert),
+            // What the file says of clients' certificates would be worth nothing without them.
+            verify: verify == Some(true) || file.map || !file.pinned_certs.is_empty(),
+            map: file.map,
+            pinned_certs: file.pinned_certs,
+            timeout: file.timeout,
+            rate_limit: file.rate_limit,
+            handshake_first: file.handshake_first,
+            ..Tls::default()
+        }),
+    };
+    // Unless the file says how long a client has.
+    if config.limits.auth_timeout == before {
+        config.limits.auth_timeout = Limits::default_auth_timeout(config.tls.as_ref());
+    }
+    Ok(())
 }
 
 /// `--user`, `--pass`, `--auth`: who clients have to be.
@@ -527,15 +577,13 @@ fn remote(text: &str, creds: Option<&String>) -> Result<Remote, CliError> {
         parse_remote_url(&format!("nats://{text}"))
     };
     let url = parsed.map_err(|why| {
-        CliError::Refused(match why {
-            BadUrl::Unserved(scheme) => format!(
-                "flag \"--remote\": {scheme}:// is not served by petiole yet: use a nats-leaf:// url"
-            ),
+        let reason = match why {
             BadUrl::Malformed => {
-                "flag \"--remote\": not a url, expected nats-leaf://[user:password@]host[:port]"
-                    .into()
+                "not a url, expected nats-leaf://[user:password@]host[:port], or tls, ws, wss"
             }
-        })
+            BadUrl::Query => "a url with a query or fragment, which is not sent: remove it",
+        };
+        CliError::Refused(format!("flag \"--remote\": {reason}"))
     })?;
     Ok(Remote {
         credentials: creds.cloned(),

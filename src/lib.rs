@@ -11,7 +11,7 @@ use std::fmt;
 
 pub use banner::{banner, first_steps};
 pub use petiole_core::config::model as config;
-pub use petiole_leaf::{Signature, Signer};
+pub use petiole_leaf::{FileError, Signature, Signer, check_files};
 
 use config::Config;
 use logger::LogError;

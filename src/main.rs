@@ -57,6 +57,9 @@ fn start(cli: &Cli) -> ExitCode {
                 match (cli.check, warnings.is_empty()) {
                     (true, false) => return die(warnings),
                     (true, true) => {
+                        if let Err(error) = petiole::check_files(&loaded.config) {
+                            return die(format_args!("{error}\n"));
+                        }
                         let digest = loaded.config.digest.unwrap_or_default();
                         complain(format_args!(
                             "{PROGRAM}: configuration file {path} is valid (sha256:{digest})\n"
@@ -73,6 +76,9 @@ fn start(cli: &Cli) -> ExitCode {
         Ok(config) => config,
         Err(error) => return die(error),
     };
+    if let Err(error) = petiole::check_files(&config) {
+        return die(format_args!("{error}\n"));
+    }
     match petiole::run(config) {
         Ok(()) => ExitCode::SUCCESS,
         Err(RunError::Fatal(_)) => ExitCode::FAILURE,

@@ -97,9 +97,10 @@ fn refusals_fail() {
             "must specify [-c, --config] option to check configuration file syntax\n",
         ),
         (&["foo"], "unrecognized command: \"foo\"\n"),
+        (&["--remote", "ftp://h"], "flag \"--remote\": not a url"),
         (
-            &["--remote", "wss://h"],
-            "flag \"--remote\": wss:// is not served",
+            &["--tls"],
+            "TLS Server certificate must be present and valid\n",
         ),
     ] {
         let (code, out, err) = petiole(args);
@@ -153,6 +154,31 @@ fn a_configuration_is_checked() {
 }
 
 /// Each ends at a start that fails, so that none of them serves.
+/// Files that a block names are read by `-t`, too.
+#[test]
+fn files_of_tls_blocks_are_checked() {
+    let place = Place::new("tls");
+    for (text, at, said) in [
+        (
+            "port: -1\ntls {\n cert_file: \"/nonexistent/c\", key_file: \"/nonexistent/k\"\n}",
+            "2:1",
+            "error parsing X509 certificate/key pair: open /nonexistent/c: no such file or directory",
+        ),
+        (
+            "port: -1\nleafnodes { remotes: [ { url: \"tls://h\"\n tls { ca_file: \"/nonexistent/a\" } } ] }",
+            "3:2",
+            "open /nonexistent/a: no such file or directory",
+        ),
+    ] {
+        let path = place.file("c.conf", text);
+        for more in [&["-t"][..], &[]] {
+            let (code, _, err) = petiole(&[&["-c", &path], more].concat());
+            assert_eq!(code, 1);
+            assert_eq!(err, format!("nats-server: {path}:{at}: {said}\n\n"));
+        }
+    }
+}
+
 #[test]
 fn a_start_that_fails_says_why() {
     let place = Place::new("start");

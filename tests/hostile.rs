@@ -544,7 +544,8 @@ fn a_hub_that_takes_nothing_is_left() {
     let hub = FakeHub::start();
     let (server, link) = joined(&hub, "write_deadline: \"300ms\"");
     let mut others = Bystanders::of(&server, "");
-    publish_until(&server, "flood", "WriteDeadline of 300ms exceeded");
+    // Three times as long as for a client.
+    publish_until(&server, "flood", "WriteDeadline of 900ms exceeded");
     others.go_on();
     server.wait_for_log("is down");
     // It comes again, for a hub that takes something.

@@ -4,6 +4,7 @@
 //! outside (dialling, files, slow hashes) leaves as a [`NodeEvent`].
 
 use std::collections::VecDeque;
+use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,12 +15,19 @@ use petiole_core::link::client::Client;
 use petiole_core::link::leaf::Leaf;
 use petiole_core::link::queue::WritePlan;
 use petiole_core::link::uplink::{Attempt, Reports, State, Uplink};
-use petiole_core::link::{Env, Event, LinkId, Proof, Server};
+use petiole_core::link::{
+    ClientTls, Encoding, Env, Event, LinkId, Neighbour as _, Proof, Secured, Server,
+};
 use petiole_core::random::{Entropy, Random};
 use petiole_core::shard::{Shard, Wants};
 use petiole_core::time::Instant;
+use petiole_core::wire::error::ProtoError;
 use petiole_net::driver::Engine;
+use petiole_net::errno;
+use petiole_net::tls::TlsError;
 
+use crate::accept;
+use crate::explain::explain;
 use crate::peer::Peer;
 
 /// The shortest and longest gap between two clients that a lame duck closes (operations, lame duck
@@ -34,8 +42,6 @@ pub enum NodeEvent {
     Dial {
         /// The remote's place in the configuration.
         remote: usize,
-        /// Its configuration.
-        settings: Arc<Remote>,
         /// Where and how.
         attempt: Attempt,
     },
@@ -106,6 +112,12 @@ impl Node {
             server,
             limits: config.limits.clone(),
             users: Users::compile(config),
+            tls: config.tls.as_ref().map(|tls| ClientTls {
+                optional: config.allow_non_tls,
+                verify: tls.verify,
+                map: tls.map,
+                timeout: tls.timeout,
+            }),
         };
         let accounts = config.accounts.iter().map(|account| account.name.as_str());
         let shard = Shard::new(env, accounts, entropy);
@@ -138,6 +150,11 @@ impl Node {
         &self.shard
     }
 
+    /// The remotes, in the order of the configuration.
+    pub fn remotes(&self) -> impl Iterator<Item = &Arc<Remote>> {
+        self.uplinks.iter().map(Uplink::remote)
+    }
+
     /// How the remotes are doing, in the order of the configuration.
     pub fn uplinks(&self) -> Vec<UplinkStatus> {
         self.uplinks
@@ -150,16 +167,29 @@ impl Node {
             .collect()
     }
 
-    /// A client has connected.
-    pub fn accept(&mut self, now: Instant, address: SocketAddr) -> LinkId {
+    /// A client has connected; `secured` is what TLS before INFO came to.
+    pub fn accept(&mut self, now: Instant, address: SocketAddr, secured: Secured) -> LinkId {
+        let client = Client::new(now, self.next_number(), address, secured);
+        self.open(now, client)
+    }
+
+    /// A client that is told why it cannot be served, behind INFO.
+    pub fn refuse(&mut self, now: Instant, address: SocketAddr, error: ProtoError) -> LinkId {
+        let client = Client::new(now, self.next_number(), address, Secured::default());
+        self.open(now, client.refused(error))
+    }
+
+    fn next_number(&mut self) -> u64 {
         self.numbers += 1;
+        self.numbers
+    }
+
+    fn open(&mut self, now: Instant, client: Client) -> LinkId {
         // It slipped in while the others were being closed.
         if let Some(duck) = &mut self.duck {
             duck.next.get_or_insert(now);
         }
-        let link = self
-            .shard
-            .open(now, Peer::Client(Client::new(now, self.numbers, address)));
+        let link = self.shard.open(now, Peer::Client(client));
         self.settle(now);
         link
     }
@@ -204,6 +234,11 @@ impl Node {
     pub fn handle_bytes(&mut self, now: Instant, link: LinkId, bytes: &[u8]) {
         self.shard.handle_bytes(now, link, bytes);
         self.settle(now);
+    }
+
+    /// A link leads nowhere any more: it is closed without a word.
+    pub fn abandon(&mut self, now: Instant, link: LinkId, cause: &str) {
+        self.shard.abandon(now, link, cause);
     }
 
     /// Something for the outside to do.
@@ -287,12 +322,7 @@ impl Node {
         }
         for (remote, uplink) in self.uplinks.iter_mut().enumerate() {
             if let Some(attempt) = uplink.poll_dial(now, &mut self.random) {
-                let settings = uplink.remote().clone();
-                self.events.push_back(NodeEvent::Dial {
-                    remote,
-                    settings,
-                    attempt,
-                });
+                self.events.push_back(NodeEvent::Dial { remote, attempt });
             }
         }
     }
@@ -341,6 +371,19 @@ impl Engine for Node {
         self.shard.wants(id)
     }
 
+    fn take_unread(&mut self, id: LinkId) -> Vec<u8> {
+        self.shard.take_unread(id)
+    }
+
+    fn handle_upgraded(&mut self, now: Instant, id: LinkId, secured: Secured) {
+        self.shard.handle_upgraded(now, id, secured);
+        self.settle(now);
+    }
+
+    fn encoding(&self, id: LinkId) -> Encoding {
+        self.shard.encoding(id)
+    }
+
     fn poll_transmit<'a>(&'a self, id: LinkId, plan: &mut WritePlan<'a>) {
         self.shard.poll_transmit(id, plan);
     }
@@ -351,6 +394,23 @@ impl Engine for Node {
 
     fn handle_blocked(&mut self, now: Instant, id: LinkId) {
         self.shard.handle_blocked(now, id);
+    }
+
+    fn explain(&self, id: LinkId, error: &io::Error) -> String {
+        match self.shard.neighbour(id) {
+            Some(Peer::Hub(leaf)) => explain(error, leaf.way()),
+            Some(Peer::Client(_)) if error.kind() == io::ErrorKind::QuotaExceeded => {
+                ProtoError::Throttled.reason().into()
+            }
+            Some(Peer::Client(client)) if client.is_securing() => {
+                let words = accept::words(error);
+                log::error!("{} - TLS handshake error: {words}", client.label());
+                ProtoError::HandshakeFailed.reason().into()
+            }
+            _ if TlsError::of(error).is_some() => error.to_string(),
+            _ if error.kind() == io::ErrorKind::UnexpectedEof => "closed by the peer".into(),
+            _ => errno::words(error),
+        }
     }
 
     fn handle_closed(&mut self, now: Instant, id: LinkId, cause: &str) {

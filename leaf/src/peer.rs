@@ -1,8 +1,12 @@
 //! The two kinds of neighbour a gateway has.
 
+use std::time::Duration;
+
 use petiole_core::link::client::Client;
 use petiole_core::link::leaf::Leaf;
-use petiole_core::link::{Action, Cx, Env, Neighbour, Offer, Outlet, Proof, Standing, Target};
+use petiole_core::link::{
+    Action, Cx, Encoding, Env, Neighbour, Offer, Outlet, Proof, Secured, Standing, Target,
+};
 use petiole_core::message::Message;
 use petiole_core::time::Instant;
 use petiole_core::wire::Op;
@@ -61,6 +65,28 @@ impl Neighbour for Peer {
         cx: &mut Cx<'_>,
     ) -> Result<Action<'static>, ProtoError> {
         ask!(self, one => one.handle_proof(proof, cx))
+    }
+
+    fn handle_upgraded(
+        &mut self,
+        secured: Secured,
+        cx: &mut Cx<'_>,
+    ) -> Result<Action<'static>, ProtoError> {
+        ask!(self, one => one.handle_upgraded(secured, cx))
+    }
+
+    fn handle_sign_of_life(&mut self) {
+        ask!(self, one => one.handle_sign_of_life());
+    }
+
+    #[inline]
+    fn encoding(&self) -> Encoding {
+        ask!(self, one => one.encoding())
+    }
+
+    #[inline]
+    fn max_queue_time(&self) -> Option<Duration> {
+        ask!(self, one => one.max_queue_time())
     }
 
     fn label(&self) -> String {

@@ -1,29 +1,33 @@
 //! A gateway with its sockets: the tasks of its one thread.
 
-use std::collections::VecDeque;
+use std::cell::RefCell;
+use std::collections::{HashMap, VecDeque};
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
-use async_io::Timer;
+use async_io::{Async, Timer};
 use petiole_core::auth::nkey;
-use petiole_core::config::model::{Config, PATIENT};
+use petiole_core::config::model::{Config, Tls};
 use petiole_core::link::{LinkId, Proof, Server};
 use petiole_core::random::Entropy;
+use petiole_net::address::{self, Watch};
 use petiole_net::clock::Clock;
-use petiole_net::dial::dial;
 use petiole_net::driver::Thread;
 use petiole_net::listen::{ListenError, Listener, join};
 use petiole_net::signal::{Signal, signals};
-use petiole_net::transport::Transport;
+use petiole_net::tls::TlsSetupError;
 use smol::LocalExecutor;
 use smol::channel::{Receiver, Sender, unbounded};
 use smol::future::FutureExt as _;
 use smol::stream::StreamExt as _;
 
+use crate::accept::Greeter;
 use crate::identity::{Signer, prove};
 use crate::node::{Node, NodeEvent};
+use crate::reach::Reach;
 
 /// How long the peers may take to accept our last bytes at the end.
 const FAREWELL: Duration = Duration::from_secs(2);
@@ -54,6 +58,8 @@ pub struct Ready {
 pub enum RunError {
     /// The client port cannot be listened on.
     Listen(ListenError),
+    /// A `tls` block names files that cannot be used.
+    File(FileError),
     /// The system gives no signals or no random bytes.
     System(std::io::Error),
 }
@@ -62,12 +68,49 @@ impl fmt::Display for RunError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             RunError::Listen(error) => error.fmt(f),
+            RunError::File(error) => error.fmt(f),
             RunError::System(error) => write!(f, "system: {error}"),
         }
     }
 }
 
 impl std::error::Error for RunError {}
+
+/// What is wrong with a file that a `tls` block names. `Display` is nats-server's line.
+#[derive(Debug)]
+pub struct FileError {
+    place: Option<String>,
+    cause: TlsSetupError,
+}
+
+impl FileError {
+    pub(crate) fn of(block: Option<&Tls>, cause: TlsSetupError) -> Self {
+        FileError {
+            place: block.and_then(|block| block.place.clone()),
+            cause,
+        }
+    }
+}
+
+impl fmt::Display for FileError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.place {
+            Some(place) => write!(f, "{place}: {}", self.cause),
+            None => self.cause.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for FileError {}
+
+/// Reads all files that a configuration names for TLS, as a start would, and keeps nothing.
+pub fn check_files(config: &Config) -> Result<(), FileError> {
+    Greeter::new(config)?;
+    for remote in &config.remotes {
+        Reach::new(&Arc::new(remote.clone()))?;
+    }
+    Ok(())
+}
 
 /// What an operator asks for, and the end of what takes its time.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -140,18 +183,28 @@ async fn serve(leaf: Leaf, executor: Rc<LocalExecutor<'static>>) -> Result<(), R
         on_ready,
         on_reopen,
     } = leaf;
+    let greeter = Greeter::new(&config).map_err(RunError::File)?;
     let mut signals = signals().map_err(RunError::System)?;
     let mut listener = Listener::bind(&config.host, config.port).map_err(RunError::Listen)?;
     let address = listener.local_addr();
     let server = describe(&config, id, address);
     let clock = Clock::start();
     let node = Node::new(&config, server, Box::new(entropy), clock.now());
+    let mut reaches = Vec::new();
+    for remote in node.remotes() {
+        reaches.push(Rc::new(Reach::new(remote).map_err(RunError::File)?));
+    }
+    reaches.iter().for_each(|reach| reach.warn());
     let thread = Thread::new(node, clock);
     let role = Role {
         thread: thread.clone(),
         executor: executor.clone(),
         signer: signer.map(Rc::from),
+        reaches: reaches.into(),
+        greeter: Rc::new(greeter),
+        addresses: Rc::default(),
     };
+    role.greeter.warn();
 
     let (checks, waiting) = unbounded();
     let checker = executor.spawn(check_passwords(thread.clone(), waiting));
@@ -172,12 +225,11 @@ async fn serve(leaf: Leaf, executor: Rc<LocalExecutor<'static>>) -> Result<(), R
     // future would be polled at every wake-up of the thread.
     let (ended, ends) = unbounded();
     let accepting = executor.spawn({
-        let (thread, role) = (thread.clone(), role.clone());
+        let role = role.clone();
         async move {
             loop {
                 let (socket, peer) = listener.accept().await;
-                let link = thread.with(|node, now| node.accept(now, peer));
-                role.drive(link, Transport::tcp(socket));
+                role.accept(socket, peer);
             }
         }
     });
@@ -187,6 +239,10 @@ async fn serve(leaf: Leaf, executor: Rc<LocalExecutor<'static>>) -> Result<(), R
             role.work(&checks).await;
             let _ = ended.send(End::LameDuckDone).await;
         }
+    });
+    let watching = executor.spawn({
+        let role = role.clone();
+        async move { role.watch_addresses().await }
     });
     let listening = executor.spawn(async move {
         while let Some(signal) = signals.next().await {
@@ -226,7 +282,7 @@ async fn serve(leaf: Leaf, executor: Rc<LocalExecutor<'static>>) -> Result<(), R
             }
         }
     }
-    drop((accepting, working, listening));
+    drop((accepting, working, watching, listening));
     log::info!("Initiating Shutdown...");
     thread.with(|node, now| node.shut_down(now));
     let gone = async {
@@ -269,14 +325,55 @@ struct Role {
     thread: Rc<Thread<Node>>,
     executor: Rc<LocalExecutor<'static>>,
     signer: Option<Rc<dyn Signer>>,
+    /// How each remote is reached, in the order of the configuration.
+    reaches: Rc<[Rc<Reach>]>,
+    greeter: Rc<Greeter>,
+    /// Our own end of each link to a hub.
+    addresses: Rc<RefCell<HashMap<LinkId, IpAddr>>>,
 }
 
 impl Role {
-    fn drive(&self, link: LinkId, transport: Transport) {
-        let thread = self.thread.clone();
-        self.executor
-            .spawn(async move { thread.drive(link, transport).await })
-            .detach();
+    fn accept(&self, socket: Async<TcpStream>, peer: SocketAddr) {
+        let (thread, greeter) = (self.thread.clone(), self.greeter.clone());
+        let serve = async move {
+            // Boxed: a handshake would otherwise be part of every idle connection.
+            let greeted = Box::pin(greeter.greet(socket, peer)).await;
+            if let Some((transport, secured)) = greeted {
+                let link = thread.with(|node, now| match secured {
+                    Ok(secured) => node.accept(now, peer, secured),
+                    Err(error) => node.refuse(now, peer, error),
+                });
+                thread.drive(link, transport).await;
+            }
+            greeter.report_refusals().await;
+        };
+        self.executor.spawn(serve).detach();
+    }
+
+    /// Ends links whose own address is gone: what is sent on them goes nowhere.
+    async fn watch_addresses(&self) {
+        let mut watch = match Watch::start() {
+            Ok(watch) => watch,
+            Err(error) => {
+                let words = petiole_net::errno::words(&error);
+                log::debug!("Changes of addresses are not heard of: {words}");
+                return;
+            }
+        };
+        while watch.changed().await.is_ok() {
+            let lost: Vec<_> = self
+                .addresses
+                .borrow()
+                .iter()
+                .filter(|(_, address)| !address::is_ours(**address))
+                .map(|(link, address)| (*link, *address))
+                .collect();
+            for (link, address) in lost {
+                let cause = format!("this machine no longer has the address {address}");
+                self.thread
+                    .with(|node, now| node.abandon(now, link, &cause));
+            }
+        }
     }
 
     /// Does what the node asks for until a lame duck is done.
@@ -295,26 +392,27 @@ impl Role {
     async fn handle(&self, event: NodeEvent, checks: &Sender<NodeEvent>) {
         match event {
             NodeEvent::Dial {
-                remote,
-                settings,
-                attempt,
+                remote, attempt, ..
             } => {
                 let thread = self.thread.clone();
+                let Some(reach) = self.reaches.get(remote).cloned() else {
+                    return;
+                };
+                let addresses = self.addresses.clone();
                 self.executor
                     .spawn(async move {
-                        let timeout = attempt
-                            .way(&settings)
-                            .map_or(PATIENT, |way| way.dial_timeout);
-                        let url = &attempt.url;
-                        let dialed = dial(&url.host, url.port, timeout).await;
-                        let (result, socket) = match dialed {
-                            Ok(socket) => (Ok(()), Some(socket)),
-                            Err(error) => (Err(error.to_string()), None),
+                        let (result, transport) = match reach.connect(&attempt).await {
+                            Ok(transport) => (Ok(()), Some(transport)),
+                            Err(cause) => (Err(cause), None),
                         };
                         let link = thread
                             .with(|node, now| node.handle_dialed(now, remote, &attempt, result));
-                        if let (Some(link), Some(socket)) = (link, socket) {
-                            thread.drive(link, Transport::tcp(socket)).await;
+                        if let (Some(link), Some(mut transport)) = (link, transport) {
+                            if let Some(address) = transport.local_address() {
+                                addresses.borrow_mut().insert(link, address);
+                            }
+                            thread.drive(link, transport).await;
+                            addresses.borrow_mut().remove(&link);
                         }
                     })
                     .detach();

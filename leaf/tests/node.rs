@@ -2,13 +2,16 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
 use std::time::Duration;
 
-use petiole_core::config::model::{Account, Config, Remote, Scheme, Url, User, UserIdentity};
+use petiole_core::config::model::{
+    Account, Config, Remote, Scheme, Tls, Url, User, UserIdentity, Way,
+};
 use petiole_core::link::leaf::Signed;
 use petiole_core::link::queue::WritePlan;
 use petiole_core::link::uplink::{Attempt, State};
-use petiole_core::link::{LinkId, Proof, Server};
+use petiole_core::link::{LinkId, Proof, Secured, Server, Upgrade};
 use petiole_core::random::Random;
 use petiole_core::time::Instant;
 use petiole_leaf::{Node, NodeEvent};
@@ -63,7 +66,7 @@ impl World {
     /// A client that has said `CONNECT`, and has read all the answers.
     fn client(&mut self, connect: &str) -> LinkId {
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 1000));
-        let link = self.node.accept(self.now, address);
+        let link = self.node.accept(self.now, address, Secured::default());
         self.say(link, &format!("CONNECT {connect}\r\nPING\r\n"));
         let heard = self.hear(link);
         assert!(heard.ends_with("PONG\r\n"), "{heard}");
@@ -254,6 +257,27 @@ fn what_a_hub_lists_is_dialled_next() {
     }
 }
 
+/// The other kind of address leads to another listener.
+#[test]
+fn a_websocket_is_dialled_again_where_websockets_are_listed() {
+    let mut config = Config::default();
+    config
+        .remotes
+        .push(Remote::at(Url::new(Scheme::Ws, "hub", 80)));
+    let mut world = World::new(&config);
+    let (remote, first) = world.dials.remove(0);
+    let link = world
+        .node
+        .handle_dialed(world.now, remote, &first, Ok(()))
+        .expect("it is waited for");
+    let info = first_info(",\"ws_connect_urls\":[\"10.0.0.2:443\"]");
+    world.say(link, &info.replace("[]", "[\"10.0.0.1:7422\"]"));
+    world.node.handle_closed(world.now, link, "EOF");
+    world.pass(Duration::from_secs(1));
+    let url = Url::new(Scheme::Ws, "10.0.0.2", 443);
+    assert_eq!(world.dials, [(0, Attempt { way: 0, url })]);
+}
+
 #[test]
 fn remotes_serve_their_own_accounts() {
     let account = |name: &str| Account {
@@ -301,4 +325,113 @@ fn remotes_serve_their_own_accounts() {
     world.say(hub_a, "LMSG news 2\r\nhi\r\n");
     assert_eq!(world.hear(a), "MSG news 1 2\r\nhi\r\n");
     assert_eq!(world.hear(hub_b), "");
+}
+
+/// A node whose one remote is dialled, and its link before the hub has said anything.
+fn dialled(way: Way) -> (World, LinkId) {
+    let mut config = Config::default();
+    config.remotes.push(Remote {
+        ways: vec![Arc::new(Way {
+            urls: vec![attempt("hub").url],
+            ..way
+        })],
+        ..Remote::default()
+    });
+    let mut world = World::new(&config);
+    let (remote, attempt) = world.dials.remove(0);
+    let link = world
+        .node
+        .handle_dialed(world.now, remote, &attempt, Ok(()))
+        .expect("it is waited for");
+    (world, link)
+}
+
+fn first_info(more: &str) -> String {
+    format!(
+        "INFO {{\"server_id\":\"H\",\"client_id\":1,\"nonce\":\"n\",\"info_on_connect\":true,\
+         \"leafnode_urls\":[]{more}}} \r\n"
+    )
+}
+
+#[test]
+fn tls_begins_right_behind_info() {
+    let (mut world, link) = dialled(Way::default());
+    let info = first_info(",\"tls_required\":true,\"compression\":\"off\"");
+    world.say(link, &format!("{info}early"));
+    let wants = world.node.wants(link);
+    assert_eq!((wants.read, wants.upgrade), (false, Some(Upgrade::Tls)));
+    assert_eq!(world.hear(link), "", "nothing is said in clear");
+    // What came with INFO belongs to the handshake.
+    assert_eq!(world.node.take_unread(link), b"early");
+    assert_eq!(world.node.wants(link).upgrade, None);
+    world
+        .node
+        .handle_upgraded(world.now, link, Secured::default());
+    world.run_events();
+    assert!(world.node.wants(link).read);
+    let heard = world.hear(link);
+    assert!(heard.starts_with("CONNECT {"), "{heard}");
+    assert!(heard.contains("\"compress_mode\":\"off\""), "{heard}");
+}
+
+#[test]
+fn a_hub_without_tls_is_left_where_it_is_demanded() {
+    let tls = Tls::default();
+    let (mut world, link) = dialled(Way {
+        tls: Some(tls),
+        ..Way::default()
+    });
+    world.say(link, &first_info(""));
+    assert!(world.node.shard().is_ending(link));
+    assert_eq!(world.hear(link), "");
+}
+
+#[test]
+fn s2_begins_behind_the_answer_to_info() {
+    let (mut world, link) = dialled(Way::default());
+    world.say(link, &first_info(",\"compression\":\"s2_fast\""));
+    // The answer goes out before anything is compressed.
+    let wants = world.node.wants(link);
+    assert_eq!(
+        (wants.read, wants.write, wants.upgrade),
+        (false, true, None)
+    );
+    let heard = world.hear(link);
+    assert_eq!(heard, "INFO {\"compression\":\"s2_auto\"} \r\n");
+    assert_eq!(world.node.wants(link).upgrade, Some(Upgrade::S2));
+    assert_eq!(world.node.take_unread(link), b"");
+    world
+        .node
+        .handle_upgraded(world.now, link, Secured::default());
+    assert_eq!(world.hear(link), "", "the hub says INFO again first");
+    world.say(link, &first_info(",\"compression\":\"s2_fast\""));
+    world.run_events();
+    let heard = world.hear(link);
+    assert!(heard.starts_with("CONNECT {"), "{heard}");
+}
+
+/// Each state of the handshake has its end.
+#[test]
+fn a_hub_that_stops_in_the_handshake_is_left() {
+    for (info, upgraded) in [
+        ("", false),
+        (",\"tls_required\":true", false),
+        (",\"compression\":\"s2_fast\"", false),
+        (",\"compression\":\"s2_fast\"", true),
+    ] {
+        let (mut world, link) = dialled(Way::default());
+        if !info.is_empty() {
+            world.say(link, &first_info(info));
+            world.hear(link);
+            world.node.take_unread(link);
+        }
+        if upgraded {
+            let now = world.now;
+            world.node.handle_upgraded(now, link, Secured::default());
+        }
+        world.pass(Duration::from_millis(4_900));
+        assert!(!world.node.shard().is_ending(link), "{info}");
+        world.pass(Duration::from_millis(200));
+        assert!(world.node.shard().is_ending(link), "{info}");
+    }
 }

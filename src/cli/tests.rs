@@ -1,5 +1,7 @@
 use super::*;
 
+use std::time::Duration;
+
 use proptest::prelude::*;
 
 fn command(line: &str) -> Result<Command, CliError> {
@@ -12,6 +14,13 @@ fn configured(line: &str, config: Config) -> Result<Config, CliError> {
         Command::Run(cli) => apply(&cli, config),
         Command::Help => Err(CliError::Misused("help".into())),
         Command::Version => Err(CliError::Misused("version".into())),
+    }
+}
+
+fn cli(line: &str) -> Cli {
+    match command(line) {
+        Ok(Command::Run(cli)) => *cli,
+        _ => panic!("{line}"),
     }
 }
 
@@ -116,8 +125,8 @@ fn refusals() {
     for (line, start) in [
         ("-m 8222", "flag \"-m\" is not served by petiole yet: "),
         (
-            "--tls=false",
-            "flag \"--tls\" is not served by petiole yet: ",
+            "--help_tls",
+            "flag \"--help_tls\" is not served by petiole yet: ",
         ),
         ("-sl stop", "flag \"-sl\" is not served by petiole yet: "),
         ("-js", "flag \"-js\" is not served by petiole yet: "),
@@ -125,9 +134,10 @@ fn refusals() {
         ("nats://u:secret@h", "unrecognized command: \"[REDACTED]\""),
         ("-T false", "unrecognized command: \"false\""),
         (
-            "--remote tls://u:secret@h",
-            "flag \"--remote\": tls:// is not",
+            "--remote wss://u:secret@h?secret",
+            "flag \"--remote\": a url with a query",
         ),
+        ("--remote ftp://u:secret@h", "flag \"--remote\": not a url"),
         ("--remote nats://u:secret@", "flag \"--remote\": not a url"),
         ("--remote secret:x:y", "flag \"--remote\": not a url"),
         ("--creds f", "flag \"--creds\" needs"),
@@ -196,6 +206,84 @@ fn remotes() {
 }
 
 #[test]
+fn remotes_of_every_scheme() {
+    let line = "--remote tls://h --remote ws://u:p@h:80/a --remote wss://h";
+    let shown: Vec<_> = config(line)
+        .remotes
+        .iter()
+        .map(|r| (r.ways[0].urls[0].scheme.name(), r.ways[0].urls[0].port))
+        .collect();
+    assert_eq!(shown, [("tls", 7422), ("ws", 80), ("wss", 7422)]);
+    assert_eq!(config(line).remotes[1].ways[0].urls[0].path, "/a");
+}
+
+/// Any of the flags replaces what the file says.
+#[test]
+fn tls() {
+    let certificate = "TLS Server certificate must be present and valid";
+    let key = "TLS Server private key must be present and valid";
+    for (line, text) in [
+        ("--tls", certificate),
+        ("--tls --tlskey k", certificate),
+        ("--tls --tlscert c", key),
+        ("--tlsverify", certificate),
+        ("--tlsverify=false", certificate),
+        ("--tlscacert a", certificate),
+        ("--tlscert= --tlskey k", certificate),
+        ("--tlscert c --tlskey=", key),
+    ] {
+        assert_eq!(error(line), CliError::Refused(text.into()), "{line}");
+    }
+    let file = Config {
+        tls: Some(Tls {
+            certificates: Vec::new(),
+            ca_file: Some("f".into()),
+            verify: true,
+            timeout: Duration::from_secs(9),
+            ..Tls::default()
+        }),
+        limits: Limits {
+            auth_timeout: Duration::from_secs(10),
+            ..Limits::default()
+        },
+        ..Config::default()
+    };
+    let configured = |line: &str| configured(line, file.clone()).unwrap();
+    assert_eq!(configured("").tls, file.tls);
+    for line in ["--tls=false", "--tls=false --tlscert c --tlskey k"] {
+        let off = configured(line);
+        assert_eq!((off.tls, off.limits.auth_timeout.as_secs()), (None, 2));
+    }
+    // When TLS begins and how long it may take is not about certificates.
+    let on = configured("--tlscert c --tlskey k");
+    assert_eq!(on.limits.auth_timeout.as_secs(), 10);
+    let certificates = vec![CertificateFiles {
+        cert: "c".into(),
+        key: "k".into(),
+    }];
+    let plain = Tls {
+        certificates,
+        timeout: Duration::from_secs(9),
+        ..Tls::default()
+    };
+    assert_eq!(on.tls, Some(plain.clone()));
+    let verified = configured("--tlsverify --tlscert c --tlskey k --tlscacert a").tls;
+    assert_eq!(
+        verified,
+        Some(Tls {
+            verify: true,
+            ca_file: Some("a".into()),
+            ..plain
+        })
+    );
+    // What the file says about the time to authenticate stays.
+    let mut explicit = file.clone();
+    explicit.limits.auth_timeout = Duration::from_secs(7);
+    let on = super::apply(&cli("--tlscert c --tlskey k"), explicit).unwrap();
+    assert_eq!(on.limits.auth_timeout.as_secs(), 7);
+}
+
+#[test]
 fn credentials_replace_the_files() {
     let mut file = Config::default();
     file.auth.token = Some("t".into());
@@ -223,7 +311,7 @@ proptest! {
     /// What the normaliser lets through is to argh's taste, and no value of a secret is shown.
     #[test]
     fn any_arguments(args in proptest::collection::vec(
-        "-{0,3}(p|port|T|DV|t|off|free|remote|creds|h|[a-z]{0,4})?(=[-a-z0-9=]{0,5})?",
+        "-{0,3}(p|port|T|DV|t|off|free|remote|creds|h|tls|tlscert|tlsverify|[a-z]{0,4})?(=[-a-z0-9=]{0,5})?",
         0..6,
     )) {
         let mut all = vec!["--pass".to_string(), "S3CRET".into(), "--auth=S3CRET".into()];

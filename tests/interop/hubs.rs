@@ -35,14 +35,14 @@ fn status(msg: &Msg) -> &[u8] {
 }
 
 #[test]
-fn item_17_and_18_a_clear_link_to_every_version() {
+fn the_default_link_to_every_version() {
     each(|real| {
         let (hub, _leaf, _) = join(real, "", "");
         let leafz = get(hub.port_of("mon"), "/leafz").unwrap();
         let leaf = &leafz["leafs"][0];
         assert_eq!(leaf["account"], "$G");
         if real.version >= (2, 10, 0) {
-            assert_eq!(leaf["compression"], "off");
+            assert_eq!(leaf["compression"], "s2_uncompressed");
             assert_eq!(leaf["name"], "LEAF");
         }
     });

@@ -8,19 +8,24 @@ mod config;
 mod creds;
 mod json;
 mod parse;
+mod s2;
 mod shard;
+mod ws;
 
 /// A check.
 pub type Check = fn(&[u8]);
 
 /// All checks by the name of their fuzz target, which is the name of their corpus as well.
-pub const ALL: [(&str, Check); 6] = [
+pub const ALL: [(&str, Check); 9] = [
     ("parse_client", parse_client),
     ("parse_leaf", parse_leaf),
     ("config", config),
     ("info_connect", info_connect),
     ("creds", creds),
     ("shard", shard),
+    ("s2", s2),
+    ("ws_upgrade", ws_upgrade),
+    ("ws_frames", ws_frames),
 ];
 
 /// A client's stream, whole and in pieces.
@@ -51,4 +56,19 @@ pub fn creds(data: &[u8]) {
 /// A gateway in a world of clients, hubs, slow sockets and passing time.
 pub fn shard(data: &[u8]) {
     shard::check(data);
+}
+
+/// A compressed stream, and data to be compressed.
+pub fn s2(data: &[u8]) {
+    s2::check(data);
+}
+
+/// The answer to a request for a WebSocket, whole and in pieces.
+pub fn ws_upgrade(data: &[u8]) {
+    ws::check_upgrade(data);
+}
+
+/// Frames of a hub, whole and in pieces, and a burst that we put into frames.
+pub fn ws_frames(data: &[u8]) {
+    ws::check_frames(data);
 }

@@ -1,5 +1,7 @@
-//! Who a peer is: users, keys, credentials. Computes; opens no file and asks no clock.
+//! Who a peer is: users, keys, credentials, certificates. Computes; opens no file and asks no
+//! clock.
 
+pub mod certificate;
 pub mod creds;
 pub mod nkey;
 pub mod users;

@@ -15,14 +15,20 @@ pub const RECONNECT_FLOOR: Duration = Duration::from_millis(50);
 pub const RECONNECT_CAP: Duration = Duration::from_secs(30);
 
 /// The share of the time without a link that the next wait takes: whoever was away for a while is
-/// rejoined within a fifth of that, whatever the while was.
-const SHARE: u32 = 8;
+/// rejoined within an eighth of that, whatever the while was.
+const SHARE: u32 = 12;
+
+/// A link that lived shorter than this was none.
+const SETTLED: Duration = Duration::from_millis(100);
+
+/// What a second with a link makes up for: so many without.
+const AMENDS: u32 = 5;
 
 /// Waits that are a share of the time the link has been down, half more or less by chance, so that
 /// many leafs that lost one hub at the same instant do not come back in step.
 ///
-/// Time with a link counts against it at half its length: a link that keeps breaking right after it
-/// was made is dialled less and less often.
+/// Time with a link makes up for it, unless it is next to nothing: a link that keeps breaking right
+/// after it was made is dialled less and less often.
 #[derive(Clone, Debug)]
 pub struct Backoff {
     floor: Duration,
@@ -61,7 +67,9 @@ impl Backoff {
         let passed = self.mark.map_or(Duration::ZERO, |mark| now.since(mark));
         self.mark = Some(now);
         if self.is_up {
-            self.trouble = self.trouble.saturating_sub(passed / 2);
+            if passed >= SETTLED {
+                self.trouble = self.trouble.saturating_sub(passed.saturating_mul(AMENDS));
+            }
         } else {
             // More than this changes nothing, and would have to be lived down.
             self.trouble = (self.trouble + passed).min(RECONNECT_CAP.max(self.floor) * SHARE);
@@ -96,7 +104,7 @@ mod tests {
         let mut backoff = Backoff::new(None);
         for away in [SECOND / 3, SECOND, 10 * SECOND, 100 * SECOND] {
             let late = lag(&mut backoff, &mut random, &mut now, away);
-            assert!(late <= away / 4 + RECONNECT_FLOOR, "{away:?}: {late:?}");
+            assert!(late <= away / 8 + 2 * RECONNECT_FLOOR, "{away:?}: {late:?}");
             backoff.up(now);
             now = now + 300 * SECOND;
         }
@@ -131,7 +139,7 @@ mod tests {
             wait = backoff.next(now, &mut random);
             now = now + wait;
             backoff.up(now);
-            now = now + wait;
+            now = now + SETTLED / 2;
         }
         assert!(wait >= RECONNECT_CAP / 2, "{wait:?}");
     }

@@ -2,6 +2,8 @@
 //! how it is kept alive.
 
 pub mod client;
+pub mod compression;
+pub(crate) mod delay;
 pub mod leaf;
 mod liveness;
 pub mod queue;
@@ -9,9 +11,11 @@ pub mod uplink;
 
 use std::borrow::Cow;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 
+use crate::auth::certificate::Certificate;
 use crate::auth::users::{SlowCheck, Users};
 use crate::config::model::Limits;
 use crate::interest::Reach;
@@ -21,6 +25,7 @@ use crate::time::Instant;
 use crate::wire::error::ProtoError;
 use crate::wire::parse::Parsed;
 use crate::wire::{Op, write};
+use compression::Level;
 use queue::{OutQueue, Pool};
 
 /// Names a link of a shard. Never used again for another link.
@@ -39,6 +44,21 @@ pub struct Env {
     pub limits: Limits,
     /// Who may connect.
     pub users: Users,
+    /// TLS for clients; `None`: they connect in clear.
+    pub tls: Option<ClientTls>,
+}
+
+/// What clients are told of TLS.
+#[derive(Clone, Copy, Debug)]
+pub struct ClientTls {
+    /// They may also stay in clear.
+    pub optional: bool,
+    /// They need a certificate.
+    pub verify: bool,
+    /// Their certificate says which user they are.
+    pub map: bool,
+    /// Time for the handshake.
+    pub timeout: Duration,
 }
 
 /// How this server names itself to peers.
@@ -111,6 +131,18 @@ pub trait Neighbour: Sized {
         proof: Proof,
         cx: &mut Cx<'_>,
     ) -> Result<Action<'static>, ProtoError>;
+    /// An [`Action::Upgrade`] is done.
+    fn handle_upgraded(
+        &mut self,
+        secured: Secured,
+        cx: &mut Cx<'_>,
+    ) -> Result<Action<'static>, ProtoError>;
+    /// Something arrived from it since the last deadline, if only a part of an operation.
+    fn handle_sign_of_life(&mut self);
+    /// How what we send is put into blocks and frames.
+    fn encoding(&self) -> Encoding;
+    /// Messages that would wait longer than this are not queued.
+    fn max_queue_time(&self) -> Option<Duration>;
     /// How log lines name it.
     fn label(&self) -> String;
     /// How it stands.
@@ -187,6 +219,48 @@ pub enum Action<'a> {
     Reoffer,
     /// Stop reading from it until its password is checked.
     Verify(SlowCheck),
+    /// From the next byte on in both directions the link is carried otherwise: what is queued goes
+    /// out as before, nothing more is read until [`Neighbour::handle_upgraded`].
+    Upgrade(Upgrade),
+}
+
+/// A transform of a link's bytes that begins in the midst of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Upgrade {
+    /// TLS.
+    Tls,
+    /// TLS if the peer begins with it, else nothing.
+    TlsIfOffered,
+    /// S2 blocks in both directions.
+    S2,
+}
+
+/// What a transport that works in blocks or frames has to keep to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Encoding {
+    /// How hard S2 blocks are compressed.
+    pub level: Level,
+    /// Bytes that a compressed WebSocket message may stand for: the peer's `max_payload`.
+    pub largest: usize,
+}
+
+impl Default for Encoding {
+    /// Not compressed, any size.
+    fn default() -> Self {
+        Encoding {
+            level: Level::Uncompressed,
+            largest: usize::MAX,
+        }
+    }
+}
+
+/// What an [`Upgrade`] came to.
+#[derive(Clone, Debug, Default)]
+pub struct Secured {
+    /// Whether the link is under TLS.
+    pub tls: bool,
+    /// Whom the peer's certificate names, where one was demanded.
+    pub certificate: Option<Box<Certificate>>,
 }
 
 /// Something for the role to do or to know.
@@ -285,7 +359,7 @@ impl Body {
 }
 
 impl Outlet<'_> {
-    /// Where to append.
+    /// Where to append an operation.
     #[inline]
     pub fn buffer(&mut self) -> &mut Vec<u8> {
         self.queue.buffer(self.pool)
@@ -298,10 +372,10 @@ impl Outlet<'_> {
             Some(shared) => {
                 let from = shared.len().saturating_sub(body.len());
                 self.queue.push_shared(shared.slice(from..));
-                self.buffer().extend_from_slice(write::CRLF);
+                self.queue.rest().extend_from_slice(write::CRLF);
             }
             None => {
-                let out = self.buffer();
+                let out = self.queue.rest();
                 out.extend_from_slice(body);
                 out.extend_from_slice(write::CRLF);
             }
@@ -339,6 +413,11 @@ impl Cx<'_> {
     /// Tells the peer of an error that does not end the link.
     pub fn refuse(&mut self, error: &ProtoError) {
         error.write(self.out());
+    }
+
+    /// Says something that need not wait for the messages that are queued already.
+    pub fn say_at_once(&mut self, line: &[u8]) {
+        self.queue.push_urgent(line, self.pool);
     }
 
     /// Something for the role to do.

@@ -21,8 +21,9 @@ use hashbrown::{HashMap, HashTable};
 
 use crate::config::model::GLOBAL_ACCOUNT;
 use crate::interest::{Interest, Reach, SubId};
+use crate::link::delay::{Delay, Pace};
 use crate::link::queue::{OutQueue, Pool};
-use crate::link::{Action, Cx, Env, Event, LinkId, Neighbour, Proof};
+use crate::link::{Action, Cx, Encoding, Env, Event, LinkId, Neighbour, Proof, Secured, Upgrade};
 use crate::random::{self, Entropy, Random};
 use crate::slab::{NONE, Slab};
 use crate::time::Instant;
@@ -42,6 +43,11 @@ pub const HIGH_WATER: usize = 1 << 20;
 /// A large operation is put together in steps of at least twice this size.
 const SMALLEST_GROWTH: usize = 32 << 10;
 
+/// How many times `write_deadline` a line to another server may take nothing. A radio link that loses
+/// the same packet four times pauses for 20 s by itself, and to lose it costs more than to wait; with
+/// the default it is when the system gives the connection up, too.
+pub(crate) const DISTANT_DEADLINES: u32 = 3;
+
 /// How long a link that is being closed may take to accept its last bytes.
 const FAREWELL: Duration = Duration::from_secs(2);
 
@@ -54,6 +60,9 @@ pub struct Wants {
     pub write: bool,
     /// Close: at once, or when nothing is left to write.
     pub close: bool,
+    /// Carry the link otherwise from here on: everything before it is written, what was read behind
+    /// it is in [`Shard::take_unread`]. Report the end with [`Shard::handle_upgraded`].
+    pub upgrade: Option<Upgrade>,
 }
 
 #[derive(Debug)]
@@ -87,6 +96,15 @@ struct Link<N> {
     woken: bool,
     blocked: bool,
     suspended: bool,
+    /// How the bytes behind those in `out` are to be carried.
+    upgrade: Option<Upgrade>,
+    /// Nothing is understood before the peer's bytes are carried anew.
+    upgrading: bool,
+    /// Something arrived since the last deadline.
+    alive: bool,
+    delay: Option<Box<Delay>>,
+    /// For a line that may be slow.
+    pace: Option<Pace>,
     ending: Option<Ending>,
     traffic: Traffic,
 }
@@ -309,14 +327,18 @@ impl<N: Neighbour> Shard<N> {
         self.now = now;
         self.turn = self.turn.wrapping_add(1);
         let turn = self.turn;
-        if neighbour.standing().reach == Reach::Local {
+        let delay = neighbour.max_queue_time().map(|_| Box::default());
+        let (out, pace) = if neighbour.standing().reach == Reach::Local {
             self.clients += 1;
-        }
+            (OutQueue::default(), None)
+        } else {
+            (OutQueue::fine(), Some(Pace::new()))
+        };
         let place = self.links.insert(Link {
             neighbour,
             turn,
             account: NONE,
-            out: OutQueue::default(),
+            out,
             input: Input::default(),
             subs: HashTable::new(),
             mark: 0,
@@ -328,6 +350,11 @@ impl<N: Neighbour> Shard<N> {
             woken: false,
             blocked: false,
             suspended: false,
+            upgrade: None,
+            upgrading: false,
+            alive: false,
+            delay,
+            pace,
             ending: None,
             traffic: Traffic::default(),
         });
@@ -375,6 +402,7 @@ impl<N: Neighbour> Shard<N> {
         else {
             return;
         };
+        link.alive = true;
         let input = &mut link.input;
         if input.filled > 0 {
             input.filled += count;
@@ -425,7 +453,7 @@ impl<N: Neighbour> Shard<N> {
             if link.ending.is_some() {
                 return;
             }
-            if link.suspended || link.held_by > 0 {
+            if link.suspended || link.upgrading || link.held_by > 0 {
                 need = bytes.len() - used;
                 break;
             }
@@ -534,6 +562,13 @@ impl<N: Neighbour> Shard<N> {
             Action::Join { account } => self.join(place, &account),
             Action::Attach { account, unsaid } => self.attach(place, &account, unsaid),
             Action::Reoffer => self.offer_all(place),
+            Action::Upgrade(upgrade) => {
+                if let Some(link) = self.links.get_mut(place) {
+                    link.upgrade = Some(upgrade);
+                    link.upgrading = true;
+                }
+                self.wake(place);
+            }
             Action::Verify(check) => {
                 if let Some(link) = self.links.get_mut(place) {
                     link.suspended = true;
@@ -545,6 +580,45 @@ impl<N: Neighbour> Shard<N> {
                 }
             }
         }
+    }
+
+    /// What has been read of a link and belongs to what an [`Upgrade`] begins: called once when it
+    /// begins.
+    pub fn take_unread(&mut self, id: LinkId) -> Vec<u8> {
+        let link = self.links.get_mut(id.place);
+        link.filter(|link| link.turn == id.turn)
+            .map(|link| {
+                link.upgrade = None;
+                std::mem::take(&mut link.input).partial
+            })
+            .unwrap_or_default()
+    }
+
+    /// An [`Upgrade`] is done. Where it failed, the connection is of no use:
+    /// [`Shard::handle_closed`].
+    pub fn handle_upgraded(&mut self, now: Instant, id: LinkId, secured: Secured) {
+        self.now = now;
+        let Some(link) = self
+            .links
+            .get_mut(id.place)
+            .filter(|link| link.turn == id.turn && link.ending.is_none())
+        else {
+            return;
+        };
+        link.upgrading = false;
+        link.alive = true;
+        self.act_with(id.place, |neighbour, cx| {
+            neighbour.handle_upgraded(secured, cx)
+        });
+        self.finish_batch(id.place);
+        self.wake(id.place);
+        self.resume_released();
+    }
+
+    /// How what is sent to a link is put into blocks and frames.
+    pub fn encoding(&self, id: LinkId) -> Encoding {
+        self.link(id)
+            .map_or(Encoding::default(), |link| link.neighbour.encoding())
     }
 
     /// The result of an [`Event::Verify`] or [`Event::Sign`].
@@ -612,6 +686,15 @@ impl<N: Neighbour> Shard<N> {
         self.now = now;
         if self.link(id).is_some() {
             self.end(id.place, cause, false);
+        }
+        self.resume_released();
+    }
+
+    /// Closes a link that leads nowhere; what is queued is not sent.
+    pub fn abandon(&mut self, now: Instant, id: LinkId, cause: &str) {
+        self.now = now;
+        if self.link(id).is_some() {
+            self.end(id.place, cause, true);
         }
         self.resume_released();
     }

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use async_io::{Async, Timer};
 use smol::future::FutureExt;
+use socket2::{SockRef, TcpKeepalive};
 
 use crate::errno;
 use crate::listen::join;
@@ -85,6 +86,52 @@ pub async fn dial(host: &str, port: u16, timeout: Duration) -> Result<Async<TcpS
         untried -= 1;
     }
     Err(last)
+}
+
+/// Bytes that the system may hold unsent: what a line of 64 kbit/s sends in a second. The rest waits
+/// where it can be overtaken and counted.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+const UNSENT: u32 = 8 << 10;
+
+/// Silence after which the system asks whether the peer is still there,
+const KEEPALIVE_IDLE: Duration = Duration::from_secs(30);
+/// and how often it asks again.
+const KEEPALIVE_STEP: Duration = Duration::from_secs(10);
+/// How long what we send may go unacknowledged. A radio link that was out for longer has mostly
+/// another address by then.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+const UNACKNOWLEDGED: Duration = Duration::from_secs(30);
+
+/// Sets a connection up for a line that may be slow, and that may die without a word: its other end
+/// is known to be gone within [`KEEPALIVE_IDLE`] and two steps. What the system does not serve is
+/// left out.
+pub fn prepare(stream: &Async<TcpStream>) {
+    let socket = SockRef::from(stream.get_ref());
+    let keepalive = TcpKeepalive::new().with_time(KEEPALIVE_IDLE);
+    #[cfg(unix)]
+    let keepalive = keepalive.with_interval(KEEPALIVE_STEP).with_retries(2);
+    let mut set = vec![socket.set_tcp_keepalive(&keepalive)];
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    set.extend([
+        socket.set_tcp_user_timeout(Some(UNACKNOWLEDGED)),
+        socket.set_tcp_notsent_lowat(UNSENT),
+    ]);
+    for error in set.into_iter().filter_map(Result::err) {
+        log::debug!("a socket option is not served: {}", errno::words(&error));
+    }
+}
+
+/// Whether [`prepare`] had the system hold little unsent.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+pub(crate) fn holds_little(stream: &Async<TcpStream>) -> bool {
+    let held = SockRef::from(stream.get_ref()).tcp_notsent_lowat();
+    held.is_ok_and(|bytes| bytes == UNSENT)
+}
+
+/// Not served by this system.
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+pub(crate) fn holds_little(_: &Async<TcpStream>) -> bool {
+    false
 }
 
 async fn connect(address: SocketAddr, timeout: Duration) -> Result<Async<TcpStream>, DialError> {

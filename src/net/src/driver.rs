@@ -10,18 +10,18 @@ use std::hash::Hash;
 use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
 use async_io::Timer;
 use petiole_core::link::queue::WritePlan;
+use petiole_core::link::{Encoding, Secured};
 use petiole_core::shard::Wants;
 use petiole_core::time::Instant;
 use smol::future::{self, FutureExt as _};
 use std::future::Future as _;
 
 use crate::clock::Clock;
-use crate::errno;
 use crate::transport::Transport;
 
 /// Bytes that one read may bring. All links of a thread share the buffer; an idle link owns none.
@@ -43,12 +43,20 @@ pub trait Engine {
     fn handle_read(&mut self, now: Instant, id: Self::Id, shared: &[u8], count: usize);
     /// What to do.
     fn wants(&self, id: Self::Id) -> Wants;
+    /// What was read behind the place where [`Wants::upgrade`] begins.
+    fn take_unread(&mut self, id: Self::Id) -> Vec<u8>;
+    /// The upgrade is done.
+    fn handle_upgraded(&mut self, now: Instant, id: Self::Id, secured: Secured);
+    /// How what is written is put into blocks and frames.
+    fn encoding(&self, id: Self::Id) -> Encoding;
     /// What to write.
     fn poll_transmit<'a>(&'a self, id: Self::Id, plan: &mut WritePlan<'a>);
     /// So much was written.
     fn handle_transmitted(&mut self, now: Instant, id: Self::Id, count: usize);
     /// Nothing more can be written for now.
     fn handle_blocked(&mut self, now: Instant, id: Self::Id);
+    /// Why a connection ended, in words.
+    fn explain(&self, id: Self::Id, error: &io::Error) -> String;
     /// The connection is gone.
     fn handle_closed(&mut self, now: Instant, id: Self::Id, cause: &str);
     /// A link whose driver shall look again.
@@ -166,14 +174,13 @@ impl<E: Engine> Thread<E> {
     pub async fn drive(&self, id: E::Id, mut transport: Transport) {
         let end = future::poll_fn(|cx| self.poll_link(cx, id, &mut transport)).await;
         self.drivers.borrow_mut().remove(&id);
-        let cause = match &end {
-            Ok(()) => "closed by us".into(),
-            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
-                "closed by the peer".to_owned()
-            }
-            Err(error) => errno::words(error),
-        };
-        self.with(|engine, now| engine.handle_closed(now, id, &cause));
+        self.with(|engine, now| {
+            let cause = match &end {
+                Ok(()) => "closed by us".into(),
+                Err(error) => engine.explain(id, error),
+            };
+            engine.handle_closed(now, id, &cause);
+        });
         if end.is_ok() {
             // Boxed: its scrap buffer would otherwise be part of every idle connection.
             Box::pin(linger(transport)).await;
@@ -195,7 +202,24 @@ impl<E: Engine> Thread<E> {
             if wants.close {
                 return Poll::Ready(Ok(()));
             }
+            if let Some(upgrade) = wants.upgrade {
+                let unread = engine.take_unread(id);
+                transport.begin(upgrade, unread)?;
+            }
+            if transport.is_upgrading() {
+                if wants.write {
+                    // Our last words came too late for what was, and too early for what was to be.
+                    return Poll::Ready(Ok(()));
+                }
+                let secured = ready!(transport.poll_upgrade(cx))?;
+                engine.handle_upgraded(self.clock.now(), id, secured);
+                self.pump(&mut engine, Some(id));
+                continue;
+            }
             if wants.write {
+                if transport.is_framed() {
+                    transport.set_encoding(engine.encoding(id));
+                }
                 let mut plan = WritePlan::new();
                 engine.poll_transmit(id, &mut plan);
                 let written = transport.poll_write(cx, &plan);
@@ -215,6 +239,10 @@ impl<E: Engine> Thread<E> {
                         self.pump(&mut engine, Some(id));
                     }
                 }
+            }
+            // What the transport holds back of it (a record, a frame) goes out as the socket takes it.
+            if let Poll::Ready(Err(error)) = transport.poll_flush(cx) {
+                return Poll::Ready(Err(error));
             }
             if !wants.read {
                 return Poll::Pending;
@@ -257,14 +285,18 @@ impl<E: Engine> Thread<E> {
 
 /// Lets the peer take our last bytes, and throws away what it still sends.
 async fn linger(mut transport: Transport) {
-    if transport.shutdown().is_err() {
-        return;
-    }
     let mut scrap = [0; 4096];
     let mut left = LINGER_BYTES;
+    let mut closing = false;
     let drain = future::poll_fn(|cx| {
+        if !closing {
+            if ready!(transport.poll_flush(cx)).is_err() || transport.shutdown(cx).is_err() {
+                return Poll::Ready(());
+            }
+            closing = true;
+        }
         loop {
-            match transport.poll_read(cx, &mut scrap) {
+            match transport.poll_discard(cx, &mut scrap) {
                 Poll::Ready(Ok(count)) if count > 0 && left > count => left -= count,
                 Poll::Ready(_) => return Poll::Ready(()),
                 Poll::Pending => return Poll::Pending,

@@ -10,9 +10,9 @@ use petiole_core::auth::users::SlowCheck;
 use petiole_core::config::model::Config;
 use petiole_core::config::{self, Loader};
 use petiole_core::link::leaf::Signed;
-use petiole_core::link::uplink::Attempt;
 use petiole_core::link::queue::WritePlan;
-use petiole_core::link::{LinkId, Proof, Server};
+use petiole_core::link::uplink::Attempt;
+use petiole_core::link::{LinkId, Proof, Secured, Server};
 use petiole_core::random::Random;
 use petiole_core::time::Instant;
 use petiole_leaf::{Node, NodeEvent, Peer};
@@ -38,6 +38,9 @@ const MOST_DEADLINES: usize = 50_000;
 const INFO_1: &[u8] = b"INFO {\"server_id\":\"NHUB\",\"server_name\":\"H\",\"version\":\"2.15.1\",\
     \"proto\":3,\"headers\":true,\"max_payload\":1048576,\"client_id\":8,\"nonce\":\"3ATRbp\",\
     \"info_on_connect\":true,\"leafnode_urls\":[\"127.0.0.1:7422\"]} \r\n";
+const INFO_UPGRADES: &[u8] = b"INFO {\"server_id\":\"NHUB\",\"client_id\":8,\"nonce\":\"3ATRbp\",\
+    \"tls_required\":true,\"compression\":\"s2_fast\",\"headers\":true,\"max_payload\":1048576,\
+    \"info_on_connect\":true,\"leafnode_urls\":[]} \r\n";
 const INFO_2: &[u8] = b"INFO {\"server_id\":\"NHUB\",\"client_id\":8,\"headers\":true,\
     \"connect_info\":true,\"remote_account\":\"$G\",\"info_on_connect\":true} \r\nPONG\r\n";
 
@@ -157,7 +160,7 @@ impl World {
     pub(crate) fn connect(&mut self) {
         if self.sockets.len() < MOST_PEERS {
             let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 1000));
-            let id = self.node.accept(self.now, address);
+            let id = self.node.accept(self.now, address, Secured::default());
             self.attach(id, false);
         }
     }
@@ -293,6 +296,11 @@ impl World {
         let hub = before as u8;
         let comparable = self.comparable;
         self.settle();
+        if hub % 2 == 1 {
+            // One that wants TLS and compression.
+            self.send(hub, INFO_UPGRADES);
+            self.settle();
+        }
         self.send(hub, INFO_1);
         self.settle();
         self.sign();
@@ -375,6 +383,15 @@ impl World {
             if wants.close {
                 break "closed by us";
             }
+            if wants.upgrade.is_some() {
+                // A transport that changes nothing: what was read is read again.
+                let unread = self.node.take_unread(id);
+                let rest = std::mem::take(&mut self.sockets[at].incoming);
+                self.sockets[at].incoming = unread.into_iter().chain(rest).collect();
+                self.node.handle_upgraded(self.now, id, Secured::default());
+                self.pump(Some(id));
+                continue;
+            }
             let socket = &mut self.sockets[at];
             (socket.waits_to_read, socket.waits_to_write) = (false, false);
             if wants.write {
@@ -421,6 +438,7 @@ impl World {
         for socket in &self.sockets {
             let wants = self.node.wants(socket.id);
             assert!(!wants.close, "nobody told the driver to close");
+            assert!(wants.upgrade.is_none(), "nobody told the driver to upgrade");
             assert!(
                 !wants.write || socket.waits_to_write,
                 "nobody told the driver to write"

@@ -1,5 +1,6 @@
 //! Who may connect, and as whom: the users of the configuration and the order in which a CONNECT
-//! is judged (as nats-server does it, without operator mode, callout and certificates).
+//! is judged (as nats-server does it, without operator mode and callout), with or without a
+//! certificate that says who it is.
 //!
 //! Decides; sends nothing and logs nothing. No password, token or signature appears in any `Debug`
 //! or `Display` here.
@@ -10,6 +11,7 @@ use std::sync::Arc;
 use foldhash::fast::RandomState;
 use hashbrown::HashMap;
 
+use super::certificate::{Certificate, DistinguishedName};
 use super::nkey::{self, NkeyError};
 use crate::account::perms::Perms;
 use crate::config::model::{
@@ -122,6 +124,9 @@ impl AuthError {
             Reason::UnknownUser => "unknown user",
             Reason::UnknownNkey => "unknown nkey",
             Reason::ConnectionType => "connection type not allowed",
+            Reason::NeedsCertificate => "requires a client certificate",
+            Reason::NoCertificate => "user required in cert, no TLS connection state",
+            Reason::UnknownCertificate => "user in cert not found",
             Reason::WrongPassword => "wrong password",
             Reason::WrongToken => "wrong token",
             Reason::BadHash => "the configured bcrypt hash is malformed",
@@ -154,6 +159,9 @@ enum Reason {
     UnknownUser,
     UnknownNkey,
     ConnectionType,
+    NeedsCertificate,
+    NoCertificate,
+    UnknownCertificate,
     WrongPassword,
     WrongToken,
     BadHash,
@@ -171,6 +179,15 @@ pub enum Outcome {
     /// Nothing speaks against it but a password that is compared by bcrypt, which takes from a
     /// few milliseconds to seconds. See [`SlowCheck`].
     Slow(SlowCheck),
+}
+
+/// What the log says about how a certificate was mapped to a user.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct MappingNotes {
+    /// A debug line: by which of its names the user was found, or why none was.
+    pub debug: Option<String>,
+    /// A warning: CONNECT named a user, which is not looked at.
+    pub warning: Option<String>,
 }
 
 /// The comparison of one password with its bcrypt hash, to be run away from the event loop.
@@ -242,6 +259,11 @@ pub struct Users {
     no_auth_user: Option<NoAuthUser>,
     global: Arc<str>,
     plaintext: bool,
+    /// Whether certificates are mapped to users somewhere.
+    maps: bool,
+    /// The user names that are distinguished names, in the order of the configuration; only where
+    /// certificates are mapped.
+    distinguished: Vec<(DistinguishedName, Arc<str>)>,
 }
 
 type Table = HashMap<Arc<str>, Entry, RandomState>;
@@ -264,7 +286,10 @@ impl Users {
     /// Compiles the users of a configuration that was checked. Of two users of one name, which the
     /// check refuses, the first counts; a `no_auth_user` that does not exist lets nobody in.
     pub fn compile(config: &Config) -> Users {
-        let mut compiler = Compiler::default();
+        let mut compiler = Compiler {
+            maps: config.tls.as_ref().is_some_and(|tls| tls.map),
+            ..Compiler::default()
+        };
         let global: Arc<str> = GLOBAL_ACCOUNT.into();
         for user in &config.auth.users {
             compiler.add(user, &global);
@@ -279,6 +304,8 @@ impl Users {
             named,
             nkeys,
             mut plaintext,
+            maps,
+            distinguished,
             ..
         } = compiler;
         let single = config.auth.user.as_ref().map(|(name, password)| {
@@ -300,6 +327,8 @@ impl Users {
             no_auth_user,
             global,
             plaintext,
+            maps,
+            distinguished,
         }
     }
 
@@ -322,7 +351,7 @@ impl Users {
     }
 
     /// Whether `Plaintext passwords detected, use nkeys or bcrypt` is due at the start. Tokens do
-    /// not count.
+    /// not count, and no passwords at all do not where certificates are mapped to users.
     pub fn has_plaintext_passwords(&self) -> bool {
         self.plaintext
     }
@@ -348,10 +377,34 @@ impl Users {
         nonce: &[u8],
         kind: ConnectionType,
     ) -> Result<Outcome, AuthError> {
-        self.judge(claim, nonce, kind).map_err(|reason| AuthError {
+        let judged = self.judge(claim, nonce, kind, None);
+        judged.map_err(|reason| AuthError {
             identity: claim.identity(),
             reason,
         })
+    }
+
+    /// Judges a CONNECT on a listener whose clients' certificates say which users they are. The
+    /// certificate was verified; `None`: the connection is in clear. Users with nkeys come first, as
+    /// without certificates; the password of a user that is found is still compared.
+    pub fn check_certificate(
+        &self,
+        claim: &Claim<'_>,
+        nonce: &[u8],
+        certificate: Option<&Certificate>,
+        kind: ConnectionType,
+    ) -> (Result<Outcome, AuthError>, MappingNotes) {
+        let mut mapping = Mapping {
+            certificate,
+            user: None,
+            notes: MappingNotes::default(),
+        };
+        let judged = self.judge(claim, nonce, kind, Some(&mut mapping));
+        let judged = judged.map_err(|reason| AuthError {
+            identity: mapping.user.map(Identity::User).or(claim.identity()),
+            reason,
+        });
+        (judged, mapping.notes)
     }
 
     fn judge(
@@ -359,12 +412,15 @@ impl Users {
         claim: &Claim<'_>,
         nonce: &[u8],
         kind: ConnectionType,
+        mapping: Option<&mut Mapping<'_>>,
     ) -> Result<Outcome, Reason> {
         if !self.auth_required() {
             return Ok(Outcome::Accepted(self.global(Identity::Anonymous)));
         }
-        // Wrong credentials never fall back to it.
+        let mapping = mapping.filter(|_| !self.named.is_empty());
+        // Wrong credentials never fall back to it, nor does who shows a certificate need it.
         if claim.is_anonymous()
+            && mapping.is_none()
             && let Some(user) = &self.no_auth_user
         {
             return if user.types.allow(kind) {
@@ -389,6 +445,16 @@ impl Users {
             return Ok(Outcome::Accepted(entry.verdict.clone()));
         }
         let pass = claim.pass.unwrap_or_default();
+        if let Some(mapping) = mapping {
+            let entry = self.map(mapping, kind)?;
+            if let Some(user) = given(claim.user) {
+                mapping.notes.warning = Some(format!(
+                    "User {user:?} found in connect proto, but user required from cert"
+                ));
+            }
+            let password = entry.password.as_ref().ok_or(Reason::WrongPassword)?;
+            return password.compare(pass, entry.verdict.clone(), Reason::WrongPassword);
+        }
         if !self.named.is_empty()
             && let Some(name) = given(claim.user)
         {
@@ -397,6 +463,10 @@ impl Users {
                 return Err(Reason::ConnectionType);
             }
             let password = entry.password.as_ref().ok_or(Reason::WrongPassword)?;
+            // Whoever is known by a certificate alone would be nobody in particular here.
+            if self.maps && password.is_empty() {
+                return Err(Reason::NeedsCertificate);
+            }
             return password.compare(pass, entry.verdict.clone(), Reason::WrongPassword);
         }
         // A `user` sent alone is no token on a client connection.
@@ -415,6 +485,47 @@ impl Users {
         Err(Reason::NoCredentials)
     }
 
+    /// The user a certificate means: the first of its names that is one who may connect like this.
+    fn map(&self, mapping: &mut Mapping<'_>, kind: ConnectionType) -> Result<&Entry, Reason> {
+        let Some(certificate) = mapping.certificate else {
+            mapping.notes.debug = Some("User required in cert, no TLS connection state".into());
+            return Err(Reason::NoCertificate);
+        };
+        let known = |name: &str| {
+            let (name, entry) = self.named.get_key_value(name)?;
+            entry.types.allow(kind).then_some((name, entry))
+        };
+        let alike = |is_alike: &dyn Fn(&DistinguishedName) -> bool| {
+            let mut alike = self.distinguished.iter().filter(|(name, _)| is_alike(name));
+            alike.find_map(|(_, name)| known(name))
+        };
+        let first_of = |names: &[String]| names.iter().find_map(|name| known(name));
+        let subject = || {
+            let with_domain = certificate.subject_with_domain.as_deref();
+            with_domain
+                .and_then(known)
+                .or_else(|| known(&certificate.subject))
+        };
+        let found = None
+            .or_else(|| Some(("email found in cert", first_of(&certificate.emails)?)))
+            .or_else(|| Some(("SAN found in cert", first_of(&certificate.dns)?)))
+            .or_else(|| Some(("URI found in cert", first_of(&certificate.uris)?)))
+            .or_else(|| {
+                let user = alike(&|name| *name == certificate.name)
+                    .or_else(|| alike(&|name| name.is_permutation_of(&certificate.name)))?;
+                Some(("DistinguishedNameMatch", user))
+            })
+            .or_else(|| Some(("certificate subject", subject()?)));
+        let Some((by, (name, entry))) = found else {
+            let subject = &certificate.subject;
+            mapping.notes.debug = Some(format!("User in cert [{subject:?}], not found"));
+            return Err(Reason::UnknownCertificate);
+        };
+        mapping.notes.debug = Some(format!("Using {by} for auth [{name:?}]"));
+        mapping.user = Some(name.clone());
+        Ok(entry)
+    }
+
     fn global(&self, identity: Identity) -> Verdict {
         Verdict {
             account: self.global.clone(),
@@ -424,11 +535,20 @@ impl Users {
     }
 }
 
+/// What a certificate is asked for, and what comes of it.
+struct Mapping<'a> {
+    certificate: Option<&'a Certificate>,
+    user: Option<Arc<str>>,
+    notes: MappingNotes,
+}
+
 #[derive(Default)]
 struct Compiler<'a> {
     named: Table,
     nkeys: Table,
     plaintext: bool,
+    maps: bool,
+    distinguished: Vec<(DistinguishedName, Arc<str>)>,
     /// `default_permissions` arrive as a copy in every user; they become one again here.
     perms: Vec<(&'a Permissions, Arc<Perms>)>,
 }
@@ -441,12 +561,19 @@ impl<'a> Compiler<'a> {
             .and_then(|perms| self.share(perms));
         let (table, name, password) = match &user.identity {
             UserIdentity::Password { user, password } => {
-                self.plaintext |= !is_bcrypt(password);
+                let is_mapped = self.maps && password.is_empty();
+                self.plaintext |= !is_bcrypt(password) && !is_mapped;
                 (&mut self.named, user, Some(Expected::new(password)))
             }
             UserIdentity::Nkey(key) => (&mut self.nkeys, key, None),
         };
         let name: Arc<str> = name.as_str().into();
+        if self.maps
+            && password.is_some()
+            && let Some(distinguished) = DistinguishedName::parse(&name)
+        {
+            self.distinguished.push((distinguished, name.clone()));
+        }
         let identity = if password.is_some() {
             Identity::User(name.clone())
         } else {
@@ -527,6 +654,10 @@ impl Expected {
         }
     }
 
+    fn is_empty(&self) -> bool {
+        matches!(self, Expected::Plain { len: 0, .. })
+    }
+
     fn compare(&self, sent: &str, verdict: Verdict, wrong: Reason) -> Result<Outcome, Reason> {
         match self {
             Expected::Bcrypt(hash) => Ok(Outcome::Slow(SlowCheck {
@@ -568,11 +699,13 @@ fn equal(padded: &[u8], len: usize, sent: &[u8]) -> bool {
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
+
     use nkeys::{KeyPair, KeyPairType};
     use proptest::prelude::*;
 
     use super::*;
-    use crate::config::model::{Account, Auth, SubjectRules};
+    use crate::auth::certificate::tests::subject;
+    use crate::config::model::{Account, Auth, SubjectRules, Tls};
 
     const STANDARD: ConnectionType = ConnectionType::Standard;
     const NONCE: &[u8] = b"abcdefghijklmno";
@@ -935,6 +1068,207 @@ mod tests {
         };
         assert!(Arc::ptr_eq(&perms("a").unwrap(), &perms("b").unwrap()));
         assert!(perms("c").is_none() && perms("d").is_none());
+    }
+
+    fn mapped(users: Vec<User>) -> Users {
+        Users::compile(&Config {
+            tls: Some(mapping_tls()),
+            ..config(
+                Auth {
+                    users,
+                    no_auth_user: Some("nobody".into()),
+                    ..Auth::default()
+                },
+                &[],
+            )
+        })
+    }
+
+    fn mapping_tls() -> Tls {
+        Tls {
+            verify: true,
+            map: true,
+            ..Tls::default()
+        }
+    }
+
+    fn certificate() -> Certificate {
+        Certificate {
+            emails: vec!["e@x".into(), "f@x".into()],
+            dns: vec!["host.x".into()],
+            uris: vec!["spiffe://x/y".into()],
+            ..Certificate::of_subject(&subject(&[
+                ("DC", "com"),
+                ("O", "org1"),
+                ("OU", "ou1"),
+                ("CN", "cli"),
+            ]))
+        }
+    }
+
+    /// Who a CONNECT with this certificate is, and the debug line.
+    fn shown(users: &Users, claim: &Claim<'_>) -> (Result<String, &'static str>, MappingNotes) {
+        let (outcome, notes) =
+            users.check_certificate(claim, NONCE, Some(&certificate()), STANDARD);
+        let who = match outcome {
+            Ok(Outcome::Accepted(verdict)) => Ok(verdict.identity.to_string()),
+            Ok(Outcome::Slow(_)) => Err("slow"),
+            Err(error) => Err(error.reason()),
+        };
+        (who, notes)
+    }
+
+    #[test]
+    fn c17_the_first_name_of_a_certificate_that_is_a_user_counts() {
+        // From the weakest to the strongest: each new one wins over those before it.
+        let names = [
+            ("nobody", None),
+            ("cli", None),
+            ("CN=cli", None),
+            (
+                "O=org1,OU=ou1,CN=cli,DC=com",
+                Some("DistinguishedNameMatch"),
+            ),
+            (
+                "CN=cli,OU=ou1,O=org1,DC=com",
+                Some("DistinguishedNameMatch"),
+            ),
+            ("spiffe://x/y", Some("URI found in cert")),
+            ("host.x", Some("SAN found in cert")),
+            ("f@x", Some("email found in cert")),
+            ("e@x", Some("email found in cert")),
+        ];
+        let mut users = Vec::new();
+        for (name, by) in names {
+            users.push(named(name, ""));
+            let (who, notes) = shown(&mapped(users.clone()), &Claim::default());
+            match by {
+                Some(by) => {
+                    assert_eq!(who, Ok(format!("user:{}", name.escape_debug())));
+                    assert_eq!(notes.debug, Some(format!("Using {by} for auth [{name:?}]")));
+                }
+                None => {
+                    assert_eq!(who, Err("user in cert not found"), "{name}");
+                    let line = "User in cert [\"CN=cli,OU=ou1,O=org1\"], not found";
+                    assert_eq!(notes.debug.as_deref(), Some(line));
+                }
+            }
+            assert_eq!(notes.warning, None);
+        }
+    }
+
+    #[test]
+    fn the_text_of_a_subject_is_a_name_too() {
+        // A name that no distinguished name is like, so that only the text is left.
+        let odd = Certificate {
+            name: DistinguishedName::default(),
+            ..certificate()
+        };
+        let with_domain = "CN=cli,OU=ou1,O=org1,DC=com";
+        let mut names = vec![named(&odd.subject, "")];
+        for want in [odd.subject.as_str(), with_domain] {
+            let users = mapped(names.clone());
+            let (outcome, notes) =
+                users.check_certificate(&Claim::default(), NONCE, Some(&odd), STANDARD);
+            assert!(outcome.is_ok());
+            assert_eq!(
+                notes.debug,
+                Some(format!("Using certificate subject for auth [{want:?}]"))
+            );
+            names.push(named(with_domain, ""));
+        }
+    }
+
+    #[test]
+    fn c18_a_mapped_user_has_its_password_and_no_other_name() {
+        let users = mapped(vec![named("e@x", ""), named("a", "ap")]);
+        for (claim, want) in [
+            (user_pass("a", ""), Ok("user:e@x".to_owned())),
+            (user_pass("a", "ap"), Err("wrong password")),
+            (user_pass("", "ap"), Err("wrong password")),
+        ] {
+            let (who, notes) = shown(&users, &claim);
+            assert_eq!(who, want);
+            let warning = "User \"a\" found in connect proto, but user required from cert";
+            let named = given(claim.user).map(|_| warning.to_owned());
+            assert_eq!(notes.warning, named);
+        }
+        let users = mapped(vec![named("e@x", "ep")]);
+        assert_eq!(shown(&users, &user_pass("", "ep")).0, Ok("user:e@x".into()));
+        assert_eq!(shown(&users, &Claim::default()).0, Err("wrong password"));
+        let (outcome, _) =
+            users.check_certificate(&user_pass("a", "x"), NONCE, Some(&certificate()), STANDARD);
+        let log = outcome.unwrap_err().to_string();
+        assert_eq!(log, "authentication error - User \"e@x\"");
+    }
+
+    #[test]
+    fn a_user_that_may_not_connect_like_this_is_not_meant() {
+        let leaf_only = User {
+            connection_types: vec![ConnectionType::Leafnode],
+            ..named("e@x", "")
+        };
+        let users = mapped(vec![leaf_only.clone(), named("host.x", "")]);
+        assert_eq!(shown(&users, &Claim::default()).0, Ok("user:host.x".into()));
+        let users = mapped(vec![leaf_only]);
+        assert_eq!(
+            shown(&users, &Claim::default()).0,
+            Err("user in cert not found")
+        );
+    }
+
+    #[test]
+    fn mapping_needs_a_certificate_and_named_users() {
+        let (key_user, key, seed) = keyed(1);
+        let users = mapped(vec![named("e@x", ""), named("nobody", ""), key_user]);
+        let (outcome, notes) = users.check_certificate(&Claim::default(), NONCE, None, STANDARD);
+        assert_eq!(
+            outcome.unwrap_err().reason(),
+            "user required in cert, no TLS connection state"
+        );
+        assert_eq!(
+            notes.debug.unwrap(),
+            "User required in cert, no TLS connection state"
+        );
+        // A key says more than a certificate.
+        let sig = nkey::sign(&seed, NONCE).unwrap();
+        let claim = Claim {
+            nkey: Some(&key),
+            sig: Some(&sig),
+            ..Claim::default()
+        };
+        assert_eq!(shown(&users, &claim).0, Ok(format!("nkey:{key}")));
+        // Without users by name the certificate means nobody.
+        let token = Users::compile(&Config {
+            tls: Some(mapping_tls()),
+            ..config(
+                Auth {
+                    token: Some("t".into()),
+                    ..Auth::default()
+                },
+                &[],
+            )
+        });
+        let claim = Claim {
+            token: Some("t"),
+            ..Claim::default()
+        };
+        assert_eq!(shown(&token, &claim).0, Ok("token".into()));
+    }
+
+    #[test]
+    fn users_without_password_are_no_plaintext_and_need_their_certificate() {
+        let users = mapped(vec![named("e@x", "")]);
+        assert!(!users.has_plaintext_passwords());
+        let error = settle(&users, &user_pass("e@x", ""), STANDARD).unwrap_err();
+        assert_eq!(error.reason(), "requires a client certificate");
+        assert_eq!(error.to_string(), "authentication error - User \"e@x\"");
+        let users = mapped(vec![named("e@x", ""), named("a", "ap")]);
+        assert!(users.has_plaintext_passwords());
+        assert!(settle(&users, &user_pass("a", "ap"), STANDARD).is_ok());
+        let users = global(vec![named("e@x", "")]);
+        assert!(users.has_plaintext_passwords());
+        assert!(settle(&users, &user_pass("e@x", ""), STANDARD).is_ok());
     }
 
     #[test]

@@ -1,7 +1,7 @@
-//! What only makes sense across options: the validation at the start, which `-t` does not run
-//!. One error, without a place.
+//! What only makes sense across options: the validation at the start, which `-t` does not run.
+//! One error, without a place.
 
-use super::model::{Config, GLOBAL_ACCOUNT, Remote, Url, UserIdentity};
+use super::model::{Compression, Config, GLOBAL_ACCOUNT, Remote, Url, UserIdentity, Way};
 use super::units::{quote, show_duration};
 use crate::subject::is_valid_pattern;
 
@@ -88,7 +88,46 @@ fn remotes(config: &Config) -> Result<(), String> {
             ));
         }
     }
+    let ways = || config.remotes.iter().flat_map(|remote| &remote.ways);
+    ways().try_for_each(|way| thresholds(&way.compression))?;
+    ways().try_for_each(|way| one_kind(way))
+}
+
+/// The thresholds of `s2_auto`. One of 0 leaves a level out.
+fn thresholds(compression: &Compression) -> Result<(), String> {
+    const MODE: &str = "compression mode \"s2_auto\"";
+    let Compression::Auto(list) = compression else {
+        return Ok(());
+    };
+    let used = || list.iter().filter(|threshold| !threshold.is_zero());
+    let shown: Vec<_> = list.iter().map(|t| show_duration(*t)).collect();
+    let shown = shown.join(" ");
+    if !used().is_sorted() {
+        return Err(format!(
+            "RTT threshold values [{shown}] should be in ascending order"
+        ));
+    }
+    if list.len() > 4 {
+        return Err(format!(
+            "{MODE} should have no more than 4 RTT thresholds: [{shown}]"
+        ));
+    }
+    if used().next().is_none() {
+        return Err(format!("{MODE} requires at least one RTT threshold"));
+    }
     Ok(())
+}
+
+/// What one way needs to dial one of its urls, it needs for all.
+fn one_kind(way: &Way) -> Result<(), String> {
+    let websockets = way.urls.iter().filter(|url| url.scheme.is_websocket());
+    if matches!(websockets.count(), n if n == 0 || n == way.urls.len()) {
+        return Ok(());
+    }
+    Err(format!(
+        "remote leaf node configuration cannot have a mix of websocket and non-websocket urls: [{}]",
+        shown_urls(way.urls.iter())
+    ))
 }
 
 /// The identity of a remote: its urls in order, its account, its proof.
@@ -105,10 +144,9 @@ fn urls(remote: &Remote) -> impl Iterator<Item = &Url> {
 
 /// A remote's identity without its secrets.
 fn shown(remote: &Remote) -> String {
-    let urls: Vec<_> = urls(remote).map(|url| quote(&shown_url(url))).collect();
     let mut out = format!(
         "urls=[{}], account={}",
-        urls.join(" "),
+        shown_urls(urls(remote)),
         quote(&remote.account)
     );
     if let Some(path) = &remote.credentials {
@@ -120,12 +158,23 @@ fn shown(remote: &Remote) -> String {
     out
 }
 
+fn shown_urls<'c>(urls: impl Iterator<Item = &'c Url>) -> String {
+    let urls: Vec<_> = urls.map(|url| quote(&shown_url(url))).collect();
+    urls.join(" ")
+}
+
 /// Without a password the user is a token, a secret too.
 fn shown_url(url: &Url) -> String {
+    let address = url.to_string();
+    // Of WebSocket URLs it names the scheme.
+    let address = address
+        .split_once("://")
+        .map_or(&*address, |(_, rest)| rest);
+    let (scheme, path) = (url.scheme.name(), &url.path);
     match (&url.user, &url.password) {
-        (Some(user), Some(_)) => format!("nats://{user}:xxxxx@{url}"),
-        (Some(_), None) => format!("nats://xxxxx@{url}"),
-        _ => format!("nats://{url}"),
+        (Some(user), Some(_)) => format!("{scheme}://{user}:xxxxx@{address}{path}"),
+        (Some(_), None) => format!("{scheme}://xxxxx@{address}{path}"),
+        _ => format!("{scheme}://{address}{path}"),
     }
 }
 
@@ -202,11 +251,39 @@ mod tests {
                 "leafnodes {remotes: [{url: \"nats://u:pw@h:1\", creds: f}\n{url: \"nats://u:pw@h:1\", creds: f}]}",
                 "duplicate remote urls=[\"nats://u:xxxxx@h:1\"], account=\"$G\", credentials=\"f\"",
             ),
+            (
+                "leafnodes {remotes: [{url: \"wss://u:pw@h/p\"}\n{url: \"wss://u:pw@h/p\"}]}",
+                "duplicate remote urls=[\"wss://u:xxxxx@h:7422/p\"], account=\"$G\"",
+            ),
+            (
+                "leafnodes {remotes: [{urls: [\"tls://tok@a:1\", \"ws://b/p\"]}]}",
+                "remote leaf node configuration cannot have a mix of websocket and non-websocket urls: [\"tls://xxxxx@a:1\" \"ws://b:7422/p\"]",
+            ),
+            (
+                "leafnodes {remotes: [{transports: [{url: \"nats://a\"}, {urls: [\"wss://b\", \"nats://a\"]}]}]}",
+                "remote leaf node configuration cannot have a mix of websocket and non-websocket urls: [\"wss://b:7422\" \"nats://a:7422\"]",
+            ),
+            (
+                "leafnodes {remotes: [{compression: {mode: auto, rtt: [\"10ms\", \"0s\", \"5ms\"]}}]}",
+                "RTT threshold values [10ms 0s 5ms] should be in ascending order",
+            ),
+            (
+                "leafnodes {remotes: [{compression: {rtt: [\"1ms\", \"2ms\", \"3ms\", \"4ms\", \"5ms\"]}}]}",
+                "compression mode \"s2_auto\" should have no more than 4 RTT thresholds: [1ms 2ms 3ms 4ms 5ms]",
+            ),
+            (
+                "leafnodes {remotes: [{}]; compression: {rtt: [\"0s\", \"0s\"]}}",
+                "compression mode \"s2_auto\" requires at least one RTT threshold",
+            ),
         ] {
             assert_eq!(start(text), Err(wanted.to_string()), "{text}");
         }
         for text in [
             "",
+            "leafnodes {remotes: [{urls: [\"ws://a\", \"wss://b\"], compression: s2_best}]}",
+            "leafnodes {remotes: [{urls: [\"nats://a\", \"tls://b\", \"leaf://c\"]}]}",
+            "leafnodes {remotes: [{transports: [{url: \"nats://a\"}, {url: \"ws://b\"}]}]}",
+            "leafnodes {remotes: [{compression: {rtt: [\"1ms\", \"0s\", \"3ms\", \"3ms\"]}}]}",
             "no_auth_user: y; accounts {A {users: [{user: y}]}}",
             "leafnodes {remotes: [{urls: [\"nats://a\", \"nats://b\"]}\n{urls: [\"nats://b\", \"nats://a\"]}]}",
             "leafnodes {remotes: [{url: \"nats://a\"}\n{url: \"nats://a\", account: A}]}; accounts [A]",

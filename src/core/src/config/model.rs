@@ -79,6 +79,17 @@ pub struct Limits {
     pub auth_timeout: Duration,
 }
 
+impl Limits {
+    /// The time to authenticate where `authorization.timeout` does not say it: `tls` is the client
+    /// listener's.
+    pub fn default_auth_timeout(tls: Option<&Tls>) -> Duration {
+        match tls {
+            None => Limits::default().auth_timeout,
+            Some(tls) => tls.timeout.saturating_add(Duration::from_secs(1)),
+        }
+    }
+}
+
 /// `authorization` and what belongs to it. Users of accounts are in [`Account::users`].
 #[derive(Clone, Debug, Default)]
 pub struct Auth {
@@ -201,8 +212,8 @@ pub struct Remote {
     pub ignore_discovered_servers: bool,
     /// `leafnodes.reconnect`: the first delay before dialling again. `None`: at once, then growing.
     pub reconnect: Option<Duration>,
-    /// `max_queue_time`: messages for a hub that would take longer than this to get to it, at the
-    /// rate measured, are dropped; `None`: only `max_pending` counts.
+    /// `max_queue_time`: messages that would wait for longer than this to be sent to the hub, at the
+    /// rate of the last seconds, are dropped. Default 1 minute; `None`: only `max_pending` counts.
     pub max_queue_time: Option<Duration>,
 }
 
@@ -227,9 +238,9 @@ impl Default for Remote {
     }
 }
 
-/// Half a minute of a slow line: longer than any burst that a line which keeps up on average has to
-/// take, shorter than the patience of whoever reads what comes out.
-const DEFAULT_QUEUE_TIME: Duration = Duration::from_secs(30);
+/// A minute of a slow line: longer than any burst that a line which keeps up on average has to take.
+/// What is older has outlived the requests it may belong to.
+const DEFAULT_QUEUE_TIME: Duration = Duration::from_secs(60);
 
 /// One way to reach a hub: an entry of `transports`, or what a remote says of itself.
 #[derive(Clone, Debug)]
@@ -288,6 +299,16 @@ impl Way {
     pub fn is_tls_first(&self) -> bool {
         let first = self.tls.as_ref().map(|tls| tls.handshake_first);
         first.is_some_and(|first| first != HandshakeFirst::No)
+    }
+
+    /// Whether a link to an address of this scheme is under TLS before a word of NATS is said. The
+    /// block decides, not the scheme, but for `wss`, which is never in clear.
+    pub fn is_secure_from_the_start(&self, scheme: Scheme) -> bool {
+        match scheme {
+            Scheme::Wss => true,
+            Scheme::Ws => self.tls.is_some(),
+            Scheme::Nats | Scheme::Leaf | Scheme::NatsLeaf | Scheme::Tls => self.is_tls_first(),
+        }
     }
 
     /// How long a TLS handshake may take: `tls.timeout`. Default 5 seconds.
@@ -392,6 +413,30 @@ pub struct Tls {
     pub rate_limit: Option<u32>,
     /// `handshake_first`.
     pub handshake_first: HandshakeFirst,
+    /// Where the block stands, `file:line:column`, for what is found out when its files are read;
+    /// `None` without a file.
+    pub place: Option<String>,
+}
+
+impl Default for Tls {
+    /// What an empty block gives, with the timeout for clients.
+    fn default() -> Self {
+        Tls {
+            certificates: Vec::new(),
+            ca_file: None,
+            verify: false,
+            map: false,
+            insecure: false,
+            pinned_certs: Vec::new(),
+            cipher_suites: Vec::new(),
+            curves: Vec::new(),
+            min_version: TlsVersion::V1_2,
+            timeout: Duration::from_secs(2),
+            rate_limit: None,
+            handshake_first: HandshakeFirst::No,
+            place: None,
+        }
+    }
 }
 
 /// A certificate chain and its key, both PEM files.

@@ -4,9 +4,12 @@
 
 mod accounts;
 mod auth;
+mod compression;
 mod leafnodes;
 mod perms;
+mod proxy;
 mod reader;
+mod tls;
 mod top;
 mod unserved;
 mod url;
@@ -58,40 +61,13 @@ pub fn load(path: &str, loader: &dyn Loader) -> Result<Loaded, ConfigErrors> {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
-    use crate::config::model::{Remote, UserIdentity};
-    use crate::config::testing::Files;
+    use crate::config::model::UserIdentity;
+    use crate::config::testing::{Files, config, lines, load_text, remote};
     use proptest::prelude::*;
     use std::time::Duration;
 
     const SEED: &str = "SUACSSL3UAHUDXKFSNVUZRF5UHPMWZ6BFDTJ7M6USDXIEDNPPQYYYCU3VY";
     const NKEY: &str = "UDXU4RCSJNZOIQHZNWXHXORDPRTGNJAHAHFRGZNEEJCPQTT2M7NLCNF4";
-
-    fn load_text(text: &str) -> Result<Loaded, ConfigErrors> {
-        let files = Files {
-            files: &[("c", text)],
-            env: &[],
-        };
-        load("c", &files)
-    }
-
-    fn config(text: &str) -> Config {
-        load_text(text)
-            .map_err(|e| format!("{text}: {e}"))
-            .unwrap()
-            .config
-    }
-
-    /// Every line of what is printed: of errors, or of warnings alone.
-    fn lines(text: &str) -> Vec<String> {
-        match load_text(text) {
-            Ok(loaded) => loaded.warnings.iter().map(ToString::to_string).collect(),
-            Err(e) => e.to_string().lines().map(Into::into).collect(),
-        }
-    }
-
-    fn remote(text: &str) -> Remote {
-        config(&format!("leafnodes {{ remotes: [ {{ {text} }} ] }}")).remotes[0].clone()
-    }
 
     #[test]
     fn nothing_written_is_the_default() {
@@ -179,6 +155,8 @@ mod tests {
             ("leafnodes {min_version: \"2.7.0\"}", "c:1:11: the minimum version should be at least 2.8.0".into()),
             ("leafnodes {min_version: \"2.10\"}", "c:1:11: invalid leafnode's minimum version: invalid semver".into()),
             ("leafnodes {min_version: \"v2.10.0\"}", "c:1:11: invalid leafnode's minimum version: invalid semver".into()),
+            ("allow_non_tls: 5", format!("c:1:0: {}", conversion("int64", "bool"))),
+            ("allow_non_tls: true", "c:1:0: invalid use of field \"allow_non_tls\": ignored, without a tls block clients connect in clear anyway".into()),
             ("leafnodes {compression: 5}", "c:1:11: field \"compression\" should be a boolean or a structure, got int64".into()),
             ("jetstream: x", "c:1:0: Expected 'enabled' or 'disabled' for string value, got 'x'".into()),
             ("jetstream {enabled: false, foo: 1}", "c:1:27: unknown field \"foo\"".into()),
@@ -367,7 +345,6 @@ mod tests {
     #[test]
     fn refused_ignored_and_turned_off() {
         for text in [
-            "tls {}",
             "websocket {port: 8080, no_tls: true}",
             "ws {listen: \"h:1\"}",
             "cluster {name: x}",
@@ -391,11 +368,10 @@ mod tests {
             "accounts {A {limits {max_conn: 5}}}",
             "leafnodes {port: 7422}",
             "leafnodes {listen: 7422}",
-            "leafnodes {compression: s2_auto}",
-            "leafnodes {compression: true}",
-            "leafnodes {remotes: [{compression: {mode: auto}}]}",
-            "leafnodes {remotes: [{url: \"tls://h\"}]}",
-            "leafnodes {remotes: [{tls {}}]}",
+            "leafnodes {tls {}}",
+            "leafnodes {write_deadline: \"1s\"}",
+            "leafnodes {remotes: [{tls {ocsp_peer: true}}]}",
+            "leafnodes {remotes: [{tls {ocsp_peer: {verify: true}}}]}",
             "authorization {auth_callout {}}",
             "trace_verbose: true",
             "system_account: X",
@@ -423,7 +399,10 @@ mod tests {
             "mqtt {port: 0}",
             "websocket {}",
             "ocsp: false",
-            "leafnodes {compression: accept}",
+            "leafnodes {remotes: [{tls {ocsp_peer: off}}]}",
+            "leafnodes {remotes: [{proxy: {}}]}",
+            "leafnodes {remotes: [{proxy: off}]}",
+            "allow_non_tls: false",
             "system_account: \"$SYS\"",
             "accounts {A {jetstream: disabled}}",
         ] {
@@ -436,6 +415,8 @@ mod tests {
             "feature_flags {a: true}",
             "accounts {A {jetstream {max_mem: 1}}}",
             "leafnodes {remotes: [{js_cluster_migrate: true}]}",
+            "leafnodes {remotes: [{tls {verify: true}}]}",
+            "allow_non_tls: true",
         ] {
             assert!(load_text(text).is_ok(), "{text}");
             assert!(lines(text)[0].contains("invalid use of field"), "{text}");
@@ -445,10 +426,39 @@ mod tests {
     proptest! {
         #[test]
         fn arbitrary_options_never_panic(
-            key in "(authorization|accounts|leafnodes|listen|jetstream|cluster) \\{?",
+            key in "(authorization|accounts|leafnodes|listen|jetstream|cluster|tls) \\{?",
             text in "(users|remotes|url|timeout|permissions|pub|A|[:\\[\\]{},\"=0-9a-z@/ -]){0,30}",
         ) {
             let _ = load_text(&format!("{key}{text}"));
+        }
+
+        /// Values of every type for every option of a remote; a start checks what is loaded.
+        #[test]
+        fn arbitrary_remotes_never_panic(
+            parts in proptest::collection::vec((
+                "(url|urls|tls|compression|proxy|transports|max_queue_time|dial_timeout|ws_no_masking)",
+                prop_oneof![
+                    "-?[0-9]{1,20}",
+                    "(true|off|[0-9]\\.[0-9]|\\[\\]|\\{\\})",
+                    "\"(nats|tls|ws|wss|http|socks5)?(://)?[-a-z0-9:@/?#.%\\[\\]]{0,12}\"",
+                    "\"-?[0-9]{1,19}(ns|ms|s|h)?\"",
+                    "\\[(\"[a-z0-9:/@ms]{0,9}\" ?,? ?|-?[0-9]{1,20} ?, ?|\\{url: \"wss://h\"\\} ?, ?){0,5}\\]",
+                    "\\{(url|mode|rtt|timeout|no_proxy|certs|cipher_suites|pinned_certs|first|proxy): ?(\"[-0-9a-z:/@,*]{0,9}\"|-?[0-9]{1,20}|\\[x\\]|\\{\\})\\}",
+                ],
+            ), 0..6),
+        ) {
+            let mut text = String::new();
+            for (key, value) in &parts {
+                text.push_str(&format!("{key}: {value}\n"));
+            }
+            for text in [
+                format!("leafnodes {{remotes: [{{\n{text}}}]}}"),
+                format!("leafnodes {{remotes: [{{transports: [{{\n{text}}}]}}]}}"),
+            ] {
+                if let Ok(loaded) = load_text(&text) {
+                    let _ = crate::config::check(&loaded.config);
+                }
+            }
         }
     }
 }

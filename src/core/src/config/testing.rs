@@ -1,6 +1,9 @@
-//! Files and an environment in memory, for the tests of this module.
+//! Files and an environment in memory, and what loading a text gives, for the tests of this module.
+#![allow(clippy::unwrap_used)]
 
+use super::model::{Config, Remote};
 use super::parse::Loader;
+use super::{ConfigErrors, Loaded, load};
 
 /// Pairs of names and texts.
 #[derive(Default)]
@@ -20,5 +23,35 @@ impl Loader for Files<'_> {
     fn env(&self, name: &str) -> Option<String> {
         let known = self.env.iter().find(|(known, _)| *known == name);
         known.map(|(_, text)| (*text).to_string())
+    }
+}
+
+/// Loads a text as the file `c`.
+pub(super) fn load_text(text: &str) -> Result<Loaded, ConfigErrors> {
+    let files = Files {
+        files: &[("c", text)],
+        env: &[],
+    };
+    load("c", &files)
+}
+
+/// What a text in order, whatever its warnings, gives.
+pub(super) fn config(text: &str) -> Config {
+    load_text(text)
+        .map_err(|e| format!("{text}: {e}"))
+        .unwrap()
+        .config
+}
+
+/// The remote of these options.
+pub(super) fn remote(text: &str) -> Remote {
+    config(&format!("leafnodes {{ remotes: [ {{ {text} }} ] }}")).remotes[0].clone()
+}
+
+/// Every line of what is printed: of errors, or of warnings alone.
+pub(super) fn lines(text: &str) -> Vec<String> {
+    match load_text(text) {
+        Ok(loaded) => loaded.warnings.iter().map(ToString::to_string).collect(),
+        Err(e) => e.to_string().lines().map(Into::into).collect(),
     }
 }

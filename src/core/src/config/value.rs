@@ -114,6 +114,11 @@ impl Map {
         self.slots.iter().flatten()
     }
 
+    /// The place of the last entry: an element of an array that is a block has that of its end.
+    pub(super) fn last_position(&self) -> Option<&Position> {
+        self.iter().last().map(|entry| &entry.node.position)
+    }
+
     /// The entry with exactly this key.
     pub fn get(&self, key: &str) -> Option<&Entry> {
         self.slots.get(*self.index.get(key)?)?.as_ref()

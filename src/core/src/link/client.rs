@@ -10,7 +10,10 @@ use crate::auth::users::{AuthError, Claim, Outcome, Verdict};
 use crate::config::model::{ConnectionType, Secret};
 use crate::interest::Reach;
 use crate::link::liveness::{Beat, Liveness};
-use crate::link::{Action, Cx, Env, Neighbour, Offer, Outlet, Proof, Role, Standing, Target};
+use crate::link::{
+    Action, Cx, Encoding, Env, Neighbour, Offer, Outlet, Proof, Role, Secured, Standing, Target,
+    Upgrade,
+};
 use crate::message::Message;
 use crate::subject;
 use crate::time::Instant;
@@ -38,6 +41,8 @@ pub struct Client {
 
 #[derive(Debug, PartialEq, Eq, Clone, Copy)]
 enum Phase {
+    /// TLS begins behind INFO, and ends before this.
+    Securing { until: Instant },
     /// Has to prove itself before this.
     Greeted { until: Instant },
     /// A password is being checked.
@@ -76,6 +81,10 @@ struct Who {
     number: u64,
     address: SocketAddr,
     nonce: Option<String>,
+    /// How the connection is carried.
+    secured: Secured,
+    /// Why it is told to go right behind INFO.
+    refused: Option<ProtoError>,
     label: String,
     /// What CONNECT asked for, or why that cannot be, until its sender has proven itself.
     pending: Option<Result<Options, ProtoError>>,
@@ -85,8 +94,9 @@ struct Who {
 }
 
 impl Client {
-    /// A client that has just connected. `number` is the connection's id in INFO and the log.
-    pub fn new(now: Instant, number: u64, address: SocketAddr) -> Self {
+    /// A client that has just connected. `number` is the connection's id in INFO and the log;
+    /// `secured` is what TLS before INFO came to.
+    pub fn new(now: Instant, number: u64, address: SocketAddr, secured: Secured) -> Self {
         Client {
             phase: Phase::Serving,
             options: Options::default(),
@@ -97,12 +107,25 @@ impl Client {
                 number,
                 address,
                 nonce: None,
+                secured,
+                refused: None,
                 label: String::new(),
                 pending: None,
                 verdict: None,
                 had_pong: false,
             }),
         }
+    }
+
+    /// The same, to be told behind INFO why it cannot be served.
+    pub fn refused(mut self, error: ProtoError) -> Self {
+        self.who.refused = Some(error);
+        self
+    }
+
+    /// Whether TLS is still to be agreed on.
+    pub fn is_securing(&self) -> bool {
+        matches!(self.phase, Phase::Securing { .. })
     }
 
     fn write_info(&self, env: &Env, lame_duck: bool, out: &mut Vec<u8>) {
@@ -121,9 +144,33 @@ impl Client {
             client_ip: &self.who.address.ip().to_string(),
             nonce: self.who.nonce.as_deref(),
             ldm: lame_duck,
+            tls_required: env
+                .tls
+                .is_some_and(|tls| !tls.optional || self.who.secured.tls),
+            tls_verify: env.tls.is_some_and(|tls| tls.verify),
+            tls_available: env.tls.is_some_and(|tls| tls.optional),
             ..ServerInfo::default()
         }
         .write(out);
+    }
+
+    /// From here on it may say who it is, or work if that does not matter.
+    fn greet(&mut self, cx: &mut Cx<'_>) -> Action<'static> {
+        match cx.env.users.anonymous(ConnectionType::Standard) {
+            Some(verdict) => {
+                self.phase = Phase::Serving;
+                self.perms = verdict.perms.map(|rules| Box::new(LinkPerms::new(rules)));
+                Action::Join {
+                    account: verdict.account,
+                }
+            }
+            None => {
+                self.phase = Phase::Greeted {
+                    until: cx.now + cx.env.limits.auth_timeout,
+                };
+                Action::Done
+            }
+        }
     }
 
     fn connect(&mut self, json: &[u8], cx: &mut Cx<'_>) -> Result<Action<'static>, ProtoError> {
@@ -177,11 +224,13 @@ impl Client {
             return self.welcome(verdict, cx);
         }
         let nonce = self.who.nonce.as_deref().unwrap_or_default().as_bytes();
-        match cx.env.users.check(&claim, nonce, ConnectionType::Standard) {
+        match self.judge(&claim, nonce, cx.env) {
             Ok(Outcome::Accepted(verdict)) => self.welcome(verdict, cx),
             Ok(Outcome::Slow(check)) => {
                 let until = match self.phase {
-                    Phase::Greeted { until } | Phase::Verifying { until } => until,
+                    Phase::Securing { until }
+                    | Phase::Greeted { until }
+                    | Phase::Verifying { until } => until,
                     Phase::Serving => cx.now + cx.env.limits.auth_timeout,
                 };
                 self.phase = Phase::Verifying { until };
@@ -189,6 +238,23 @@ impl Client {
             }
             Err(error) => Err(self.turn_away(&error)),
         }
+    }
+
+    /// By the certificate where that is to say who somebody is.
+    fn judge(&self, claim: &Claim<'_>, nonce: &[u8], env: &Env) -> Result<Outcome, AuthError> {
+        let kind = ConnectionType::Standard;
+        if !env.tls.is_some_and(|tls| tls.map) {
+            return env.users.check(claim, nonce, kind);
+        }
+        let certificate = self.who.secured.certificate.as_deref();
+        let (judged, notes) = env.users.check_certificate(claim, nonce, certificate, kind);
+        if let Some(warning) = notes.warning {
+            log::warn!("{} - {warning}", self.prefix());
+        }
+        if let Some(debug) = notes.debug {
+            log::debug!("{} - {debug}", self.prefix());
+        }
+        judged
     }
 
     fn turn_away(&self, error: &AuthError) -> ProtoError {
@@ -348,19 +414,22 @@ impl Neighbour for Client {
         if cx.clients > limits.max_connections {
             return Err(ProtoError::MaxConnections);
         }
-        match cx.env.users.anonymous(ConnectionType::Standard) {
-            Some(verdict) => {
-                self.perms = verdict.perms.map(|rules| Box::new(LinkPerms::new(rules)));
-                Ok(Action::Join {
-                    account: verdict.account,
-                })
+        if let Some(error) = self.who.refused.take() {
+            return Err(error);
+        }
+        match cx.env.tls {
+            Some(tls) if !self.who.secured.tls => {
+                // Who may do without is first given as long to begin (see the transport).
+                let patience = if tls.optional { 2 } else { 1 };
+                let until = cx.now + tls.timeout * patience;
+                self.phase = Phase::Securing { until };
+                Ok(Action::Upgrade(if tls.optional {
+                    Upgrade::TlsIfOffered
+                } else {
+                    Upgrade::Tls
+                }))
             }
-            None => {
-                self.phase = Phase::Greeted {
-                    until: cx.now + limits.auth_timeout,
-                };
-                Ok(Action::Done)
-            }
+            _ => Ok(self.greet(cx)),
         }
     }
 
@@ -398,7 +467,7 @@ impl Neighbour for Client {
             }
             Op::Pong => {
                 self.who.had_pong = true;
-                self.liveness.pong();
+                self.liveness.pong(cx.now);
                 Ok(Action::Done)
             }
             Op::Connect(json) => self.connect(json, cx),
@@ -417,6 +486,12 @@ impl Neighbour for Client {
 
     fn handle_timeout(&mut self, cx: &mut Cx<'_>) -> Result<(), ProtoError> {
         match self.phase {
+            Phase::Securing { until } => {
+                if cx.now >= until {
+                    log::error!("{} - TLS handshake timeout", self.prefix());
+                    return Err(ProtoError::HandshakeFailed);
+                }
+            }
             Phase::Greeted { until } | Phase::Verifying { until } => {
                 if cx.now >= until {
                     return Err(ProtoError::AuthenticationTimeout);
@@ -443,7 +518,9 @@ impl Neighbour for Client {
 
     fn poll_timeout(&self) -> Instant {
         match self.phase {
-            Phase::Greeted { until } | Phase::Verifying { until } => until,
+            Phase::Securing { until } | Phase::Greeted { until } | Phase::Verifying { until } => {
+                until
+            }
             Phase::Serving => self.liveness.deadline(),
         }
     }
@@ -458,6 +535,26 @@ impl Neighbour for Client {
             (Phase::Verifying { .. }, Proof::Verified(Err(error))) => Err(self.turn_away(&error)),
             _ => Ok(Action::Done),
         }
+    }
+
+    fn handle_upgraded(
+        &mut self,
+        secured: Secured,
+        cx: &mut Cx<'_>,
+    ) -> Result<Action<'static>, ProtoError> {
+        self.who.secured = secured;
+        Ok(self.greet(cx))
+    }
+
+    /// Clients answer pings, whatever else they send (client protocol, keepalive).
+    fn handle_sign_of_life(&mut self) {}
+
+    fn encoding(&self) -> Encoding {
+        Encoding::default()
+    }
+
+    fn max_queue_time(&self) -> Option<Duration> {
+        None
     }
 
     fn label(&self) -> String {

@@ -9,12 +9,14 @@ use std::time::Duration;
 use hashbrown::HashTable;
 
 use crate::account::perms::{HubRules, LeafRules};
-use crate::config::model::{Remote, Secret, Way};
+use crate::config::model::{Remote, Scheme, Secret, Way};
 use crate::interest::{EntryId, Reach};
+use crate::link::compression::{Choice, Level, choose};
 use crate::link::liveness::{Beat, Liveness};
 use crate::link::uplink::Attempt;
 use crate::link::{
-    Action, Cx, Env, Event, Neighbour, Offer, Outlet, Proof, Role, Standing, Target,
+    Action, Cx, Encoding, Env, Event, Neighbour, Offer, Outlet, Proof, Role, Secured, Standing,
+    Target, Upgrade,
 };
 use crate::message::Message;
 use crate::subject;
@@ -24,8 +26,11 @@ use crate::wire::info::{LeafConnect, LeafInfo};
 use crate::wire::parse::{self, ParseLimits, Parsed};
 use crate::wire::{Op, write};
 
-/// Time for the second INFO after CONNECT (leaf protocol, timers).
+/// The shortest time for the second INFO after CONNECT (leaf protocol, timers): a hub looks up
+/// accounts meanwhile, whatever the line is like.
 const WELCOME_TIMEOUT: Duration = Duration::from_secs(2);
+/// A hub that says what is wrong says the same to the next attempt.
+const REFUSED_DELAY: Duration = Duration::from_secs(1);
 /// Time for a credentials file or a signer to answer; a hub gives up on us after 2 s anyway.
 const SIGN_TIMEOUT: Duration = Duration::from_secs(2);
 /// Time for the hub to take in our interest and answer the ping behind it. Generous: on a slow
@@ -97,6 +102,7 @@ pub struct Leaf {
     number: usize,
     phase: Phase,
     nonce: String,
+    compression: Choice,
     hub: Hub,
     rules: LeafRules,
     told: HashTable<Told>,
@@ -110,6 +116,10 @@ pub struct Leaf {
 enum Phase {
     /// The hub speaks first.
     AwaitInfo { until: Instant },
+    /// TLS begins behind the first INFO.
+    Securing { until: Instant },
+    /// The hub says its INFO again, compressed.
+    AwaitCompressed { until: Instant },
     /// Somebody signs the nonce.
     Signing { until: Instant },
     /// CONNECT is out; our permissions come with the second INFO.
@@ -150,6 +160,7 @@ impl Leaf {
             number,
             phase: Phase::AwaitInfo { until },
             nonce: String::new(),
+            compression: Choice::Clear("off"),
             hub: Hub::default(),
             rules,
             told: HashTable::new(),
@@ -163,6 +174,11 @@ impl Leaf {
     /// The place of its remote in the configuration.
     pub fn number(&self) -> usize {
         self.number
+    }
+
+    /// How the hub was reached.
+    pub fn way(&self) -> &Way {
+        &self.way
     }
 
     /// The hub as it described itself.
@@ -193,9 +209,16 @@ impl Leaf {
         let info = LeafInfo::parse(json)?;
         match self.phase {
             Phase::AwaitInfo { .. } => self.first_info(info, cx),
+            Phase::AwaitCompressed { .. } => {
+                self.learn(&info, cx.env);
+                self.nonce = info.nonce.unwrap_or_default();
+                Ok(self.sign(cx))
+            }
             Phase::AwaitWelcome { .. } if info.connect_info => Ok(self.welcome(info, cx)),
             // Before the welcome nothing else is of use: what matters is said again.
-            Phase::AwaitWelcome { .. } | Phase::Signing { .. } => Ok(Action::Done),
+            Phase::AwaitWelcome { .. } | Phase::Signing { .. } | Phase::Securing { .. } => {
+                Ok(Action::Done)
+            }
             Phase::Syncing { .. } | Phase::Synced => Ok(self.later_info(info, cx)),
         }
     }
@@ -220,15 +243,54 @@ impl Leaf {
             self.down.cause = "the hub's cluster name has a space".into();
             return Err(ProtoError::ClusterNameHasSpaces);
         }
-        if info.tls_required {
-            self.down.cause =
-                "the hub requires TLS, which this version does not serve on leaf links".into();
-            return Err(ProtoError::Malformed("the hub requires TLS"));
-        }
         self.discover(&info, cx);
         self.info_on_connect = info.info_on_connect;
         self.learn(&info, cx.env);
+        self.compression = self.choose_compression(&info)?;
         self.nonce = info.nonce.unwrap_or_default();
+        if self.begins_in_clear() {
+            if info.tls_required {
+                let until = cx.now + self.way.tls_timeout();
+                self.phase = Phase::Securing { until };
+                return Ok(Action::Upgrade(Upgrade::Tls));
+            }
+            if self.way.tls.is_some() || self.attempt.url.scheme == Scheme::Tls {
+                self.down.cause =
+                    "the hub's INFO does not ask for TLS, and this remote demands it: \
+                                   configure tls on the hub's leafnode port, or remove tls here"
+                        .into();
+                return Err(ProtoError::Malformed("the hub does not offer TLS"));
+            }
+        }
+        Ok(self.compress_or_sign(cx))
+    }
+
+    /// Whether the hub's INFO comes before any TLS.
+    fn begins_in_clear(&self) -> bool {
+        !self.attempt.url.scheme.is_websocket() && !self.way.is_tls_first()
+    }
+
+    /// Never on WebSocket: S2 would be below its frames, where no other party understands it.
+    fn choose_compression(&mut self, info: &LeafInfo) -> Result<Choice, ProtoError> {
+        if self.attempt.url.scheme.is_websocket() {
+            return Ok(Choice::Clear("off"));
+        }
+        choose(&self.way.compression, info.compression.as_deref()).inspect_err(|error| {
+            self.down.cause = format!("{error}: set the remote's compression to off");
+        })
+    }
+
+    fn compress_or_sign(&mut self, cx: &mut Cx<'_>) -> Action<'static> {
+        let Choice::S2(mode) = &self.compression else {
+            return self.sign(cx);
+        };
+        write::compression_info(cx.queue.buffer(cx.pool), mode.name());
+        let until = cx.now + self.way.first_info_timeout;
+        self.phase = Phase::AwaitCompressed { until };
+        Action::Upgrade(Upgrade::S2)
+    }
+
+    fn sign(&mut self, cx: &mut Cx<'_>) -> Action<'static> {
         let until = cx.now + SIGN_TIMEOUT;
         self.phase = Phase::Signing { until };
         cx.emit(Event::Sign {
@@ -236,7 +298,7 @@ impl Leaf {
             remote: self.number,
             nonce: self.nonce.as_bytes().into(),
         });
-        Ok(Action::Done)
+        Action::Done
     }
 
     fn learn(&mut self, info: &LeafInfo, env: &Env) {
@@ -283,17 +345,31 @@ impl Leaf {
             headers: self.hub.headers,
             deny_pub: &self.remote.deny_imports,
             isolate: self.remote.request_isolation,
-            compress_mode: "off",
+            compress_mode: match &self.compression {
+                Choice::Clear(said) => said,
+                Choice::S2(_) => self.level().name(),
+            },
             remote_account: &self.remote.account,
         };
         connect.write(cx.queue.buffer(cx.pool));
         if self.info_on_connect {
             self.phase = Phase::AwaitWelcome {
-                until: cx.now + WELCOME_TIMEOUT,
+                until: cx.now + self.welcome_timeout(),
             };
             return Action::Done;
         }
         self.open(cx)
+    }
+
+    fn level(&self) -> Level {
+        match &self.compression {
+            Choice::S2(mode) => mode.level(self.liveness.round_trip()),
+            Choice::Clear(_) => Level::Uncompressed,
+        }
+    }
+
+    fn welcome_timeout(&self) -> Duration {
+        WELCOME_TIMEOUT.max(self.way.first_info_timeout)
     }
 
     fn welcome(&mut self, info: LeafInfo, cx: &mut Cx<'_>) -> Action<'static> {
@@ -341,7 +417,12 @@ impl Leaf {
         if self.remote.ignore_discovered_servers {
             return;
         }
-        if let Some(urls) = &info.leafnode_urls {
+        let urls = if self.attempt.url.scheme.is_websocket() {
+            &info.ws_connect_urls
+        } else {
+            &info.leafnode_urls
+        };
+        if let Some(urls) = urls {
             cx.emit(Event::Discovered {
                 remote: self.number,
                 addresses: urls.clone(),
@@ -363,11 +444,14 @@ impl Leaf {
         if self.down.cause.is_empty() {
             self.down.cause = format!("the hub says '{text}'");
         }
-        if text.contains("Loop detected") || text.contains("same cluster name") {
-            self.down.delay = Some(LONG_DELAY);
+        let delay = if text.contains("Loop detected") || text.contains("same cluster name") {
+            LONG_DELAY
         } else if text.contains("minimum version") {
-            self.down.delay = Some(VERSION_DELAY);
-        }
+            VERSION_DELAY
+        } else {
+            REFUSED_DELAY
+        };
+        self.down.delay = self.down.delay.max(Some(delay));
         if text.contains("Loop detected") {
             return Err(ProtoError::Malformed("loop detected by the hub"));
         }
@@ -527,12 +611,13 @@ impl Neighbour for Leaf {
             Op::InterestGone { subject, queue } if self.is_open() => {
                 Ok(Action::InterestGone { subject, queue })
             }
+            // The answer is about the line and us, not about what we have sent.
             Op::Ping => {
-                cx.out().extend_from_slice(write::PONG);
+                cx.say_at_once(write::PONG);
                 Ok(Action::Done)
             }
             Op::Pong => {
-                self.liveness.pong();
+                self.liveness.pong(cx.now);
                 if let Phase::Syncing { .. } = self.phase {
                     self.phase = Phase::Synced;
                     self.liveness
@@ -561,18 +646,38 @@ impl Neighbour for Leaf {
         match self.phase {
             Phase::AwaitInfo { .. } => {
                 self.down.cause = format!(
-                    "no INFO within {:?}: nothing there speaks the leafnode protocol in clear (does \
-                     the hub expect TLS first?)",
-                    self.way.first_info_timeout
+                    "no INFO within {:?}: {}",
+                    self.way.first_info_timeout,
+                    if self.begins_in_clear() {
+                        "nothing there speaks the leafnode protocol in clear; if the hub expects TLS \
+                         first, set handshake_first in this remote's tls block"
+                    } else {
+                        "nothing there speaks the leafnode protocol"
+                    },
                 );
                 Err(ProtoError::Malformed("no INFO in time"))
+            }
+            Phase::Securing { .. } => {
+                self.down.cause = format!(
+                    "the TLS handshake did not end within {:?}",
+                    self.way.tls_timeout()
+                );
+                Err(ProtoError::Malformed("no TLS in time"))
+            }
+            Phase::AwaitCompressed { .. } => {
+                self.down.cause = format!(
+                    "no compressed INFO within {:?}: set the remote's compression to off",
+                    self.way.first_info_timeout
+                );
+                Err(ProtoError::Malformed("no compressed INFO in time"))
             }
             Phase::Signing { .. } => {
                 self.down.cause = "the credentials did not sign the nonce in time".into();
                 Err(ProtoError::Malformed("no signature in time"))
             }
             Phase::AwaitWelcome { .. } => {
-                self.down.cause = format!("no answer to CONNECT within {WELCOME_TIMEOUT:?}");
+                self.down.cause =
+                    format!("no answer to CONNECT within {:?}", self.welcome_timeout());
                 Err(ProtoError::StaleLeafLink)
             }
             Phase::Syncing { .. } => {
@@ -591,7 +696,7 @@ impl Neighbour for Leaf {
                 {
                     Beat::Quiet => Ok(()),
                     Beat::Ping => {
-                        cx.out().extend_from_slice(write::PING);
+                        cx.say_at_once(write::PING);
                         Ok(())
                     }
                     Beat::Stale => {
@@ -609,6 +714,8 @@ impl Neighbour for Leaf {
     fn poll_timeout(&self) -> Instant {
         match self.phase {
             Phase::AwaitInfo { until }
+            | Phase::Securing { until }
+            | Phase::AwaitCompressed { until }
             | Phase::Signing { until }
             | Phase::AwaitWelcome { until }
             | Phase::Syncing { until } => until,
@@ -629,6 +736,32 @@ impl Neighbour for Leaf {
             }
             _ => Ok(Action::Done),
         }
+    }
+
+    fn handle_upgraded(
+        &mut self,
+        _: Secured,
+        cx: &mut Cx<'_>,
+    ) -> Result<Action<'static>, ProtoError> {
+        Ok(match self.phase {
+            Phase::Securing { .. } => self.compress_or_sign(cx),
+            _ => Action::Done,
+        })
+    }
+
+    fn handle_sign_of_life(&mut self) {
+        self.liveness.alive();
+    }
+
+    fn encoding(&self) -> Encoding {
+        Encoding {
+            level: self.level(),
+            largest: self.hub.max_payload,
+        }
+    }
+
+    fn max_queue_time(&self) -> Option<Duration> {
+        self.remote.max_queue_time
     }
 
     fn label(&self) -> String {

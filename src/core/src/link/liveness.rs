@@ -11,6 +11,9 @@ pub(crate) struct Liveness {
     tick: Instant,
     unanswered: u32,
     active: bool,
+    /// When the last ping was queued, until it is answered.
+    asked: Option<Instant>,
+    round_trip: Option<Duration>,
 }
 
 /// What a tick asks for.
@@ -30,6 +33,8 @@ impl Liveness {
             tick: now + first,
             unanswered: 0,
             active: false,
+            asked: None,
+            round_trip: None,
         }
     }
 
@@ -62,8 +67,21 @@ impl Liveness {
     }
 
     /// The peer answered a ping.
-    pub(crate) fn pong(&mut self) {
+    pub(crate) fn pong(&mut self, now: Instant) {
         self.unanswered = 0;
+        if let Some(asked) = self.asked.take() {
+            self.round_trip = Some(now.since(asked));
+        }
+    }
+
+    /// Something came from the peer: it is there, whatever became of our pings.
+    pub(crate) fn alive(&mut self) {
+        self.unanswered = 0;
+    }
+
+    /// How long the last ping that was answered took, the time in our queue included.
+    pub(crate) fn round_trip(&self) -> Option<Duration> {
+        self.round_trip
     }
 
     pub(crate) fn beat(&mut self, now: Instant, interval: Duration, max: u32) -> Beat {
@@ -78,6 +96,7 @@ impl Liveness {
             return Beat::Stale;
         }
         self.unanswered += 1;
+        self.asked = Some(now);
         Beat::Ping
     }
 }
@@ -100,7 +119,9 @@ mod tests {
         live.credit();
         assert_eq!(beat(&mut live), Beat::Quiet);
         assert_eq!(beat(&mut live), Beat::Stale);
-        live.pong();
+        live.alive();
+        assert_eq!(beat(&mut live), Beat::Ping);
+        live.pong(Instant::ZERO + 5 * second);
         assert_eq!(beat(&mut live), Beat::Ping);
     }
 }

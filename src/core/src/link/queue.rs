@@ -13,6 +13,9 @@ pub type WritePlan<'a> = heapless::Vec<IoSlice<'a>, 16>;
 
 /// Bytes after which a new chunk begins: what one write to a socket can be expected to take.
 const CHUNK: usize = 64 << 10;
+/// The same for a link that may be slow: what [`OutQueue::push_urgent`] waits for is about a chunk,
+/// which a line of 64 kbit/s sends in a second.
+pub(crate) const FINE_CHUNK: usize = 8 << 10;
 /// Buffers that a [`Pool`] keeps for the next writer.
 const POOLED: usize = 4;
 /// A buffer worth keeping has grown at least this far.
@@ -50,6 +53,8 @@ pub(crate) struct OutQueue {
     /// Bytes in `full`.
     full_len: usize,
     shared: Option<Box<Shared>>,
+    /// Small chunks.
+    fine: bool,
 }
 
 /// A place in a queue while nothing is written from it.
@@ -66,11 +71,21 @@ struct Shared {
     /// Bytes of the first part that are sent already.
     sent: usize,
     len: usize,
+    /// Bytes of parts within the chunk that is written to.
+    in_tail: usize,
     /// Copied bytes sent since there are parts.
     own_sent: u64,
 }
 
 impl OutQueue {
+    /// For a link that may be slow.
+    pub(crate) fn fine() -> Self {
+        OutQueue {
+            fine: true,
+            ..OutQueue::default()
+        }
+    }
+
     /// Bytes that wait.
     #[inline]
     pub(crate) fn len(&self) -> usize {
@@ -104,17 +119,58 @@ impl OutQueue {
         self.tail.get(from..).unwrap_or_default()
     }
 
-    /// Where to append. Not to be shortened.
+    /// Where to append an operation (or several). Not to be shortened.
     #[inline]
     pub(crate) fn buffer(&mut self, pool: &mut Pool) -> &mut Vec<u8> {
         if self.tail.capacity() == 0 {
             self.tail = pool.take();
-        } else if self.tail.len() >= CHUNK {
-            self.full_len += self.tail.len();
-            let tail = std::mem::replace(&mut self.tail, pool.take());
-            self.full.push_back(tail);
+        } else {
+            let full = if self.fine {
+                let in_tail = self.shared.as_ref().map_or(0, |shared| shared.in_tail);
+                self.tail.len() + in_tail >= FINE_CHUNK
+            } else {
+                self.tail.len() >= CHUNK
+            };
+            if full {
+                self.begin_chunk(pool);
+            }
         }
         &mut self.tail
+    }
+
+    fn begin_chunk(&mut self, pool: &mut Pool) {
+        self.full_len += self.tail.len();
+        let tail = std::mem::replace(&mut self.tail, pool.take());
+        self.full.push_back(tail);
+        if let Some(shared) = &mut self.shared {
+            shared.in_tail = 0;
+        }
+    }
+
+    /// Where to append what belongs to the operation that was begun in [`OutQueue::buffer`].
+    #[inline]
+    pub(crate) fn rest(&mut self) -> &mut Vec<u8> {
+        &mut self.tail
+    }
+
+    /// Appends an operation behind the first chunk rather than behind all of them. A chunk ends where
+    /// an operation ends.
+    pub(crate) fn push_urgent(&mut self, bytes: &[u8], pool: &mut Pool) {
+        let Some(first) = self.full.front_mut() else {
+            self.buffer(pool).extend_from_slice(bytes);
+            return;
+        };
+        let length = first.len().saturating_sub(self.sent);
+        first.extend_from_slice(bytes);
+        self.full_len += bytes.len();
+        if let Some(shared) = &mut self.shared {
+            let end = shared.own_sent + length as u64;
+            for (at, _) in &mut shared.parts {
+                if *at >= end {
+                    *at += bytes.len() as u64;
+                }
+            }
+        }
     }
 
     /// Appends bytes that others hold as well.
@@ -125,12 +181,20 @@ impl OutQueue {
         let own_len = self.own_len() as u64;
         let shared = self.shared.get_or_insert_default();
         shared.len += bytes.len();
+        shared.in_tail += bytes.len();
         let at = shared.own_sent + own_len;
         shared.parts.push_back((at, bytes));
     }
 
-    /// The first pieces to write.
-    pub(crate) fn plan<'a>(&'a self, plan: &mut WritePlan<'a>) {
+    /// The first pieces to write, up to `most` bytes.
+    pub(crate) fn plan<'a>(&'a self, most: usize, plan: &mut WritePlan<'a>) {
+        let mut room = most;
+        // Answers whether there may be more.
+        let mut put = |bytes: &'a [u8]| {
+            let now = bytes.get(..room).unwrap_or(bytes);
+            room -= now.len();
+            plan.push(IoSlice::new(now)).is_ok() && room > 0
+        };
         let (mut position, mut shared_sent) = self
             .shared
             .as_ref()
@@ -150,7 +214,7 @@ impl OutQueue {
                         let rest = bytes.get(shared_sent..).unwrap_or_default();
                         shared_sent = 0;
                         parts.next();
-                        if plan.push(IoSlice::new(rest)).is_err() {
+                        if !put(rest) {
                             return;
                         }
                         continue;
@@ -162,7 +226,7 @@ impl OutQueue {
                     break;
                 }
                 let (now, later) = own.split_at(until.min(own.len()));
-                if plan.push(IoSlice::new(now)).is_err() {
+                if !put(now) {
                     return;
                 }
                 position += now.len() as u64;
@@ -241,59 +305,113 @@ mod tests {
     enum Step {
         Copy(usize),
         Share(usize),
+        Urgent(usize),
         Send(usize),
     }
 
+    /// An operation: what it is, its length, its bytes.
+    fn operation(kind: u8, number: u32, length: usize) -> (Vec<u8>, Vec<u8>) {
+        let mut head = vec![kind];
+        head.extend_from_slice(&(length as u32).to_le_bytes());
+        let body = (0..length as u32)
+            .map(|at| (number.wrapping_mul(31) ^ at) as u8)
+            .collect();
+        (head, body)
+    }
+
+    fn send(queue: &mut OutQueue, pool: &mut Pool, mut most: usize, sent: &mut Vec<u8>) {
+        let mut taken = 0;
+        let mut plan = WritePlan::new();
+        queue.plan(most, &mut plan);
+        for piece in &plan {
+            let now = piece.len().min(most);
+            sent.extend_from_slice(&piece[..now]);
+            taken += now;
+            most -= now;
+        }
+        drop(plan);
+        queue.advance(taken, pool);
+    }
+
     proptest! {
-        /// However writes are split, the bytes come out once and in order, and nothing is kept.
+        /// However writes are split, operations come out once and whole, those that are not urgent
+        /// in order, and nothing is kept.
         #[test]
-        fn in_order_and_empty_at_the_end(steps in prop::collection::vec(prop_oneof![
-            (0..50_000usize).prop_map(Step::Copy),
-            (0..50_000usize).prop_map(Step::Share),
-            (0..90_000usize).prop_map(Step::Send),
-        ], 0..40)) {
+        fn whole_in_order_and_empty_at_the_end(fine in any::<bool>(), steps in prop::collection::vec(
+            prop_oneof![
+                (0..50_000usize).prop_map(Step::Copy),
+                (1..50_000usize).prop_map(Step::Share),
+                (0..100usize).prop_map(Step::Urgent),
+                (0..90_000usize).prop_map(Step::Send),
+            ], 0..40))
+        {
             let mut pool = Pool::default();
-            let mut queue = OutQueue::default();
-            let (mut sent, mut put) = (Vec::new(), Vec::new());
-            let mut counter = 0u32;
-            let mut fresh = |n: usize| -> Vec<u8> {
-                (0..n).map(|_| { counter = counter.wrapping_add(1); (counter >> 3) as u8 }).collect()
-            };
-            let send = |queue: &mut OutQueue, pool: &mut Pool, mut n: usize, sent: &mut Vec<u8>| {
-                let mut taken = 0;
-                {
-                    let mut plan = WritePlan::new();
-                    queue.plan(&mut plan);
-                    for piece in &plan {
-                        let now = piece.len().min(n);
-                        sent.extend_from_slice(&piece[..now]);
-                        taken += now;
-                        n -= now;
-                    }
-                }
-                queue.advance(taken, pool);
-            };
-            for step in steps {
+            let mut queue = OutQueue { fine, ..OutQueue::default() };
+            let mut sent = Vec::new();
+            let (mut usual, mut urgent) = (Vec::new(), Vec::new());
+            let mut put = 0;
+            for (number, step) in steps.into_iter().enumerate() {
+                let number = number as u32;
                 match step {
-                    Step::Copy(n) => {
-                        let bytes = fresh(n);
-                        queue.buffer(&mut pool).extend_from_slice(&bytes);
-                        put.extend(bytes);
+                    Step::Copy(length) => {
+                        let (head, body) = operation(b'c', number, length);
+                        let whole = [head, body].concat();
+                        queue.buffer(&mut pool).extend_from_slice(&whole);
+                        put += whole.len();
+                        usual.push(whole);
                     }
-                    Step::Share(n) => {
-                        let bytes = fresh(n);
-                        queue.push_shared(Bytes::from(bytes.clone()));
-                        put.extend(bytes);
+                    Step::Share(length) => {
+                        let (head, body) = operation(b's', number, length - 1);
+                        queue.buffer(&mut pool).extend_from_slice(&head);
+                        let (front, end) = body.split_at(body.len() / 2);
+                        queue.push_shared(Bytes::copy_from_slice(front));
+                        queue.rest().extend_from_slice(end);
+                        put += head.len() + body.len();
+                        usual.push([head, body].concat());
                     }
-                    Step::Send(n) => send(&mut queue, &mut pool, n, &mut sent),
+                    Step::Urgent(length) => {
+                        let (head, body) = operation(b'u', number, length);
+                        let whole = [head, body].concat();
+                        queue.push_urgent(&whole, &mut pool);
+                        put += whole.len();
+                        urgent.push(whole);
+                    }
+                    Step::Send(most) => send(&mut queue, &mut pool, most, &mut sent),
                 }
-                prop_assert_eq!(queue.len(), put.len() - sent.len());
+                prop_assert_eq!(queue.len(), put - sent.len());
             }
             while !queue.is_empty() {
                 send(&mut queue, &mut pool, usize::MAX, &mut sent);
             }
-            prop_assert!(sent == put);
             prop_assert!(queue.tail.capacity() == 0 && queue.shared.is_none());
+            let (mut got_usual, mut got_urgent) = (Vec::new(), Vec::new());
+            let mut rest = sent.as_slice();
+            while let [kind, a, b, c, d, ..] = rest {
+                let length = 5 + u32::from_le_bytes([*a, *b, *c, *d]) as usize;
+                prop_assert!(length <= rest.len(), "an operation was cut");
+                let to = if *kind == b'u' { &mut got_urgent } else { &mut got_usual };
+                to.push(rest[..length].to_vec());
+                rest = &rest[length..];
+            }
+            prop_assert!(got_usual == usual);
+            // Urgent ones may overtake each other.
+            got_urgent.sort_unstable();
+            urgent.sort_unstable();
+            prop_assert!(got_urgent == urgent);
         }
+    }
+
+    #[test]
+    fn what_is_urgent_waits_for_a_chunk_at_most() {
+        let mut pool = Pool::default();
+        let mut queue = OutQueue::fine();
+        for _ in 0..1000 {
+            queue.buffer(&mut pool).extend_from_slice(&[b'.'; 1000]);
+        }
+        queue.push_urgent(b"!", &mut pool);
+        let mut sent = Vec::new();
+        send(&mut queue, &mut pool, usize::MAX, &mut sent);
+        let at = sent.iter().position(|byte| *byte == b'!');
+        assert!(at.is_some_and(|at| at <= FINE_CHUNK + 1000), "{at:?}");
     }
 }

@@ -13,6 +13,8 @@ use crate::time::Instant;
 
 /// Addresses a hub may add to those configured.
 const MOST_DISCOVERED: usize = 64;
+/// The same cause is said no more often than this, however often it is met.
+const REPEAT_EVERY: Duration = Duration::from_secs(1);
 /// What the role needs beyond the remote's own timeouts to report a dial: only a broken role
 /// exceeds it.
 const DIAL_SLACK: Duration = Duration::from_secs(30);
@@ -73,8 +75,8 @@ pub struct Uplink {
     backoff: Backoff,
     state: State,
     attempts: u64,
-    /// The cause that was said last of each way.
-    told: Vec<Option<String>>,
+    /// The cause that was said last of each way, and when.
+    told: Vec<Option<(String, Instant)>>,
 }
 
 /// Where a remote stands.
@@ -298,8 +300,9 @@ impl Uplink {
             self.reports.connect
         };
         let due = self.attempts.is_multiple_of(u64::from(every.max(1)));
-        let told = self.told.get_mut(way);
-        let repeated = !due && told.as_deref() == Some(&Some(cause.clone()));
+        let told = self.told.get(way).and_then(Option::as_ref);
+        let repeated = told
+            .is_some_and(|(said, at)| *said == cause && (!due || now.since(*at) < REPEAT_EVERY));
         if was_up {
             log::warn!(
                 "Leafnode link to {address} for account {} is down: {cause}; next try in {wait:.1?}",
@@ -320,7 +323,7 @@ impl Uplink {
             );
         }
         if let Some(told) = self.told.get_mut(way) {
-            *told = Some(cause);
+            *told = Some((cause, now));
         }
     }
 }

@@ -1,6 +1,8 @@
 //! What waits to be written, who is woken for it, and who is held back because of it.
 
-use super::{HIGH_WATER, PATIENCE, Shard, Wants};
+use std::time::Duration;
+
+use super::{DISTANT_DEADLINES, HIGH_WATER, PATIENCE, Shard, Wants};
 use crate::interest::Reach;
 use crate::link::queue::WritePlan;
 use crate::link::{LinkId, Neighbour};
@@ -15,14 +17,16 @@ impl<N: Neighbour> Shard<N> {
                 read: false,
                 write: false,
                 close: true,
+                upgrade: None,
             };
         };
         let empty = link.out.is_empty();
         match link.ending {
             None => Wants {
-                read: link.held_by == 0 && !link.suspended,
+                read: link.held_by == 0 && !link.suspended && !link.upgrading,
                 write: !empty,
                 close: false,
+                upgrade: link.upgrade.filter(|_| empty),
             },
             Some(ending) => {
                 let close = ending.abrupt || empty || self.now >= ending.until;
@@ -30,6 +34,7 @@ impl<N: Neighbour> Shard<N> {
                     read: false,
                     write: !close,
                     close,
+                    upgrade: None,
                 }
             }
         }
@@ -38,7 +43,8 @@ impl<N: Neighbour> Shard<N> {
     /// The pieces of the next write to a link.
     pub fn poll_transmit<'a>(&'a self, id: LinkId, plan: &mut WritePlan<'a>) {
         if let Some(link) = self.link(id) {
-            link.out.plan(plan);
+            let most = link.pace.as_ref().map_or(usize::MAX, |pace| pace.most());
+            link.out.plan(most, plan);
         }
     }
 
@@ -53,6 +59,12 @@ impl<N: Neighbour> Shard<N> {
             return;
         };
         link.out.advance(count, &mut self.pool);
+        if let Some(delay) = &mut link.delay {
+            delay.sent(count);
+        }
+        if let Some(pace) = &mut link.pace {
+            pace.sent(count);
+        }
         link.blocked = false;
         if link.out.len() <= self.env.limits.max_pending {
             link.snapshot = 0;
@@ -76,9 +88,24 @@ impl<N: Neighbour> Shard<N> {
         else {
             return;
         };
+        if let Some(pace) = &mut link.pace {
+            pace.blocked();
+        }
         if !std::mem::replace(&mut link.blocked, true) {
-            let until = link.progress + self.env.limits.write_deadline;
+            let progress = link.progress;
+            let until = progress + self.write_deadline(id.place);
             self.arm(id.place, until);
+        }
+    }
+
+    /// How long the peer may take nothing while something waits for it.
+    pub(super) fn write_deadline(&self, place: u32) -> Duration {
+        let deadline = self.env.limits.write_deadline;
+        match self.links.get(place) {
+            Some(link) if link.neighbour.standing().reach == Reach::Distant => {
+                deadline.saturating_mul(DISTANT_DEADLINES)
+            }
+            _ => deadline,
         }
     }
 

@@ -384,11 +384,22 @@ impl<N: Neighbour> Shard<N> {
         };
         link.mark = self.sequence;
         // Losing a message is allowed, losing the link is worse, and memory has an end.
-        if link.out.len() + message.body.len() > self.env.limits.max_pending {
+        let queued = link.out.len();
+        let fits = queued + message.body.len() <= self.env.limits.max_pending;
+        let in_time = match (&mut link.delay, link.neighbour.max_queue_time()) {
+            (Some(delay), Some(most)) => delay.admits(self.now, queued, most),
+            _ => true,
+        };
+        if !fits || !in_time {
             if link.traffic.dropped == 0 {
                 log::warn!(
-                    "a leafnode link is behind by {} bytes: messages for it are dropped",
-                    link.out.len()
+                    "{} - the line is behind by {queued} bytes{}: messages for it are dropped",
+                    link.neighbour.label(),
+                    if in_time {
+                        ""
+                    } else {
+                        ", the oldest for longer than max_queue_time"
+                    },
                 );
             }
             link.traffic.dropped += 1;

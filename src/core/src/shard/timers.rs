@@ -71,14 +71,14 @@ impl<N: Neighbour> Shard<N> {
                 self.arm(place, stuck);
             }
         }
+        let most = self.write_deadline(place);
         let Some(link) = self.links.get(place) else {
             return;
         };
-        let deadline = link.progress + self.env.limits.write_deadline;
+        let deadline = link.progress + most;
         if link.blocked && now >= deadline {
             log::warn!(
-                "Slow Consumer Detected: WriteDeadline of {:?} exceeded with {} total bytes",
-                self.env.limits.write_deadline,
+                "Slow Consumer Detected: WriteDeadline of {most:?} exceeded with {} total bytes",
                 link.out.len(),
             );
             return self.end(place, "Slow Consumer (Write Deadline)", true);
@@ -88,7 +88,14 @@ impl<N: Neighbour> Shard<N> {
         }
         // Who is not read from cannot answer a ping.
         let held = self.links.get(place).is_some_and(|link| link.held_by > 0);
+        let alive = self
+            .links
+            .get_mut(place)
+            .is_some_and(|link| std::mem::take(&mut link.alive));
         self.act_with(place, |neighbour, cx| {
+            if alive {
+                neighbour.handle_sign_of_life();
+            }
             if held {
                 neighbour.excuse();
             }

@@ -73,8 +73,14 @@ fn shown_line(line: &[u8]) -> String {
     let verb = String::from_utf8_lossy(verb);
     match serde_json::from_slice::<serde_json::Value>(json) {
         Ok(serde_json::Value::Object(mut object)) => {
+            // A leaf sends the token of a URL as the user as well.
+            let is_token = object
+                .keys()
+                .any(|key| key.eq_ignore_ascii_case("auth_token"));
             for (key, value) in &mut object {
-                if SECRET.iter().any(|secret| key.eq_ignore_ascii_case(secret)) {
+                let is_secret = SECRET.iter().any(|secret| key.eq_ignore_ascii_case(secret))
+                    || (is_token && key.eq_ignore_ascii_case("user"));
+                if is_secret {
                     *value = "[REDACTED]".into();
                 }
             }
@@ -91,7 +97,9 @@ mod tests {
 
     #[test]
     fn secrets_are_not_shown() {
-        let line = br#"CONNECT {"user":"u","PASS":"hush","auth_token":"hush","sig":"hush"}"#;
+        let line = br#"CONNECT {"user":"hush","auth_token":"hush"}"#;
+        assert!(!shown_line(line).contains("hush"));
+        let line = br#"CONNECT {"user":"u","PASS":"hush","sig":"hush"}"#;
         let shown = shown_line(line);
         assert!(
             shown.contains("\"u\"") && !shown.contains("hush"),

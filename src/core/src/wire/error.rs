@@ -31,6 +31,10 @@ pub enum ProtoError {
     MaxConnections,
     /// The account's limit of connections is reached.
     MaxAccountConnections,
+    /// More TLS handshakes per second than `connection_rate_limit`.
+    Throttled,
+    /// TLS was not agreed on. Such a peer is closed without a word: none would be understood.
+    HandshakeFailed,
     /// Too many of our `PING`s are unanswered.
     StaleConnection,
     /// The connection's limit of subscriptions is reached; this one is dropped.
@@ -70,6 +74,8 @@ pub enum ProtoError {
     InvalidSubscription,
     /// Leaf: the same remote connected again; this, the older link, gives way.
     DuplicateLink,
+    /// Leaf: the peer's `INFO` names a compression mode that nobody knows.
+    UnknownCompression(Box<str>),
 }
 
 impl ProtoError {
@@ -79,7 +85,7 @@ impl ProtoError {
     /// libraries compare them.
     pub fn text(&self) -> Option<Cow<'static, [u8]>> {
         let fixed: &'static str = match self {
-            Self::Malformed(_) => return None,
+            Self::Malformed(_) | Self::HandshakeFailed => return None,
             Self::UnknownOperation => "Unknown Protocol Operation",
             Self::ControlLineTooLong => "maximum control line exceeded",
             Self::PayloadTooLarge => "Maximum Payload Violation",
@@ -89,6 +95,7 @@ impl ProtoError {
             Self::NoRespondersNeedsHeaders => "no responders requires headers support",
             Self::MaxConnections => "maximum connections exceeded",
             Self::MaxAccountConnections => "maximum account active connections exceeded",
+            Self::Throttled => "Connection throttling is active. Please try again later.",
             Self::StaleConnection => "Stale Connection",
             Self::MaxSubscriptions => "maximum subscriptions exceeded",
             Self::InvalidSubject => "Invalid Subject",
@@ -124,6 +131,10 @@ impl ProtoError {
                 let mut text = sentence(SUBSCRIPTION, subject, " using queue ").into_owned();
                 quote(&mut text, queue);
                 return Some(text.into());
+            }
+            Self::UnknownCompression(mode) => {
+                let before = "unsupported route compression mode ";
+                return Some(sentence(before, mode.as_bytes(), ""));
             }
             Self::LoopDetected { account } => {
                 return Some(sentence(
@@ -163,8 +174,9 @@ impl ProtoError {
             Self::AuthenticationTimeout => "Authentication Timeout",
             Self::InvalidClientProtocol => "Bad Client Protocol Version",
             Self::NoRespondersNeedsHeaders => "No Responders Requires Headers",
-            Self::MaxConnections => "Maximum Connections Exceeded",
+            Self::MaxConnections | Self::Throttled => "Maximum Connections Exceeded",
             Self::MaxAccountConnections => "Maximum Account Connections Exceeded",
+            Self::HandshakeFailed => "TLS Handshake Failure",
             Self::StaleConnection | Self::StaleLeafLink => "Stale Connection",
             Self::MaxSubscriptions => "Maximum Subscriptions Exceeded",
             Self::SameCluster => "Cluster Names Identical",
@@ -180,7 +192,8 @@ impl ProtoError {
             | Self::TooManyTokens(_)
             | Self::LoopDetected { .. }
             | Self::ClusterNameHasSpaces
-            | Self::InvalidSubscription => "Protocol Violation",
+            | Self::InvalidSubscription
+            | Self::UnknownCompression(_) => "Protocol Violation",
         }
     }
 

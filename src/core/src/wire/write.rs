@@ -149,6 +149,12 @@ pub fn interest_gone(out: &mut Vec<u8>, subject: &[u8], queue: Option<&[u8]>) {
     out.extend_from_slice(CRLF);
 }
 
+/// The `INFO` with which a leaf asks its hub for compression (leaf protocol, compression): the last
+/// that it says in clear.
+pub fn compression_info(out: &mut Vec<u8>, mode: &str) {
+    info(out, format!("{{\"compression\":\"{mode}\"}}").as_bytes());
+}
+
 /// An `INFO` line. It has a space before CR LF, as clients have always seen it.
 pub fn info(out: &mut Vec<u8>, json: &[u8]) {
     out.reserve(json.len() + OVERHEAD);

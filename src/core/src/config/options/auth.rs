@@ -4,7 +4,7 @@
 //! |---|---|---|
 //! | user (username), password (pass) | text; a bcrypt hash as password | none |
 //! | token | text or bcrypt hash | none |
-//! | timeout | seconds or duration | 2 s |
+//! | timeout | seconds or duration | 2 s; with `tls` one more than its timeout |
 //! | users | array of users | none |
 //! | default_permissions (default_permission, permissions) | permissions | unrestricted |
 //! | auth_callout (auth_hook), proxy_required | not served | |
@@ -14,14 +14,14 @@ use std::time::Duration;
 use super::perms::permissions;
 use super::reader::Sink;
 use crate::config::model::{Auth, ConnectionType, Permissions, User, UserIdentity};
-use crate::config::units::{parse_duration, quote};
+use crate::config::units::quote;
 use crate::config::value::{Entry, Node, Value};
 
 /// What the block gives: the users, and the time to authenticate if it says so.
 pub(super) fn authorization(entry: &Entry, sink: &mut Sink) -> Option<(Auth, Option<Duration>)> {
     let map = sink.map(&entry.node)?;
     let mut auth = Auth::default();
-    let mut timeout = None;
+    let mut limit = None;
     let (mut user, mut password, mut users) = (None, None, None);
     let mut defaults = None;
     for entry in map.iter() {
@@ -30,7 +30,7 @@ pub(super) fn authorization(entry: &Entry, sink: &mut Sink) -> Option<(Auth, Opt
             "user" | "username" => user = sink.string(node),
             "password" | "pass" => password = sink.string(node),
             "token" => auth.token = sink.string(node).filter(|token| !token.is_empty()),
-            "timeout" => timeout = seconds(entry, sink),
+            "timeout" => limit = timeout(entry, sink),
             "users" => users = Some(read_users(node, sink)),
             "default_permissions" | "default_permission" | "permissions" => {
                 defaults = permissions(node, sink);
@@ -63,41 +63,25 @@ pub(super) fn authorization(entry: &Entry, sink: &mut Sink) -> Option<(Auth, Opt
     auth.users = with_defaults(users.unwrap_or_default(), defaults);
     // A password alone names nobody.
     auth.user = user.map(|user| (user, password.unwrap_or_default()));
-    Some((auth, timeout))
+    Some((auth, limit))
 }
 
 /// A number of seconds, or a duration.
-fn seconds(entry: &Entry, sink: &mut Sink) -> Option<Duration> {
-    const PREFIX: &str = "error parsing authorization config, 'timeout'";
+fn timeout(entry: &Entry, sink: &mut Sink) -> Option<Duration> {
     let node = &entry.node;
-    let (shown, value) = match &node.value {
-        Value::Int(n) => (n.to_string(), *n as f64),
-        Value::Float(n) => (n.to_string(), *n),
-        Value::String(text) => match parse_duration(text) {
-            Ok(nanos) => (text.clone(), nanos as f64 / 1e9),
-            Err(e) => {
-                sink.error(&node.position, format!("{PREFIX} {e}"));
-                return None;
-            }
-        },
-        _ => {
-            sink.error(&node.position, format!("{PREFIX} wrong type"));
-            return None;
-        }
-    };
-    if value > 60.0 {
+    let value = sink.seconds(node, "error parsing authorization config, 'timeout'")?;
+    let seconds = value.as_secs_f64();
+    if seconds > 60.0 {
+        let shown = match &node.value {
+            Value::String(text) => text.clone(),
+            other => other.shown(),
+        };
         let reason = format!(
-            "timeout of {shown} ({value:.6} seconds) is high, consider keeping it under 60 seconds. possibly caused by unquoted duration; use '1m' instead of 1m, for example"
+            "timeout of {shown} ({seconds:.6} seconds) is high, consider keeping it under 60 seconds. possibly caused by unquoted duration; use '1m' instead of 1m, for example"
         );
         sink.warn(&node.position, &entry.key, reason);
     }
-    match Duration::try_from_secs_f64(value) {
-        Ok(value) => Some(value).filter(|value| !value.is_zero()),
-        Err(_) => {
-            sink.error(&node.position, format!("{PREFIX} is out of the range"));
-            None
-        }
-    }
+    Some(value)
 }
 
 /// Gives the block's permissions to users without their own.
@@ -152,10 +136,7 @@ fn read_user(node: &Node, sink: &mut Sink) -> Option<User> {
         }
     }
     // Upstream reports a user at one of its keys.
-    let at = map
-        .iter()
-        .last()
-        .map_or(&node.position, |e| &e.node.position);
+    let at = map.last_position().unwrap_or(&node.position);
     let name = name.filter(|name| !name.is_empty());
     let identity = match (name, nkey.filter(|nkey| !nkey.is_empty())) {
         (None, None) => {

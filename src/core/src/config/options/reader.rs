@@ -6,6 +6,9 @@ use crate::config::diag::Diagnostic;
 use crate::config::units::{parse_duration, quote};
 use crate::config::value::{Entry, Map, Node, Position, Value};
 
+/// Go's durations end at 292 years.
+const MAX_SECONDS: u64 = i64::MAX.unsigned_abs() / 1_000_000_000;
+
 /// Collects problems.
 #[derive(Default)]
 pub(super) struct Sink {
@@ -114,8 +117,7 @@ impl Sink {
         let reason = format!("{field} should be converted to a duration");
         self.warn(&node.position, &entry.key, reason);
         let seconds = self.count(entry)?;
-        // Go's durations end at 292 years.
-        if seconds > i64::MAX.unsigned_abs() / 1_000_000_000 {
+        if seconds > MAX_SECONDS {
             self.error(&node.position, format!("{field} value is too big"));
             return None;
         }
@@ -126,6 +128,32 @@ impl Sink {
     pub(super) fn strict_duration(&mut self, entry: &Entry) -> Option<Duration> {
         let text = self.string(&entry.node)?;
         self.parsed(&entry.key.to_lowercase(), &entry.node, &text)
+    }
+
+    /// A number of seconds, or a duration as text. 0 means the default, which gives `None`. `what`
+    /// begins the texts.
+    pub(super) fn seconds(&mut self, node: &Node, what: &str) -> Option<Duration> {
+        let value = match &node.value {
+            Value::Int(n) => *n as f64,
+            Value::Float(n) => *n,
+            Value::String(text) => match parse_duration(text) {
+                Ok(nanos) => nanos as f64 / 1e9,
+                Err(e) => {
+                    self.error(&node.position, format!("{what} {e}"));
+                    return None;
+                }
+            },
+            _ => {
+                self.error(&node.position, format!("{what} wrong type"));
+                return None;
+            }
+        };
+        let value = Duration::try_from_secs_f64(value).ok();
+        let Some(value) = value.filter(|value| value.as_secs() <= MAX_SECONDS) else {
+            self.error(&node.position, format!("{what} is out of the range"));
+            return None;
+        };
+        Some(value).filter(|value| !value.is_zero())
     }
 
     fn parsed(&mut self, field: &str, node: &Node, text: &str) -> Option<Duration> {

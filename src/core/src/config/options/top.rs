@@ -20,13 +20,15 @@
 //! | no_auth_user | text | none |
 //! | system_account (system), no_system_account (no_system, no_sys_acc) | `$SYS`; any | there is no system account |
 //! | write_timeout | `default` or `close` | close |
-//! | authorization, accounts, leafnodes (leaf) | blocks | |
+//! | allow_non_tls | bool: clients in clear besides those with TLS | false |
+//! | authorization, accounts, leafnodes (leaf), tls | blocks | |
 
 use std::time::Duration;
 
 use super::reader::Sink;
+use super::tls::{self, Peer};
 use super::{accounts, auth, leafnodes, unserved};
-use crate::config::model::Config;
+use crate::config::model::{Config, Limits};
 use crate::config::units::show_duration;
 use crate::config::value::{Entry, Map};
 
@@ -34,6 +36,8 @@ pub(super) fn read(map: &Map, sink: &mut Sink) -> Config {
     let mut config = Config::default();
     let mut accounts_read = Vec::new();
     let mut auth_at = None;
+    let mut auth_timeout = None;
+    let mut non_tls_at = None;
     for entry in map.iter() {
         match entry.key.to_lowercase().as_str() {
             "authorization" => {
@@ -42,13 +46,16 @@ pub(super) fn read(map: &Map, sink: &mut Sink) -> Config {
                     let no_auth_user = config.auth.no_auth_user.take();
                     config.auth = read;
                     config.auth.no_auth_user = no_auth_user;
-                    if let Some(timeout) = timeout {
-                        config.limits.auth_timeout = timeout;
-                    }
+                    auth_timeout = timeout;
                 }
             }
             "accounts" => accounts_read = accounts::accounts(entry, sink),
             "leafnodes" | "leaf" => config.remotes = leafnodes::leafnodes(entry, sink),
+            "tls" => config.tls = tls::tls(entry, Peer::Client, sink),
+            "allow_non_tls" => {
+                non_tls_at = Some(entry);
+                config.allow_non_tls = sink.boolean(&entry.node).unwrap_or(false);
+            }
             "store_dir" | "storedir" if duplicate_store(map) => {
                 sink.error(&entry.node.position, "Duplicate 'store_dir' configuration");
             }
@@ -58,6 +65,15 @@ pub(super) fn read(map: &Map, sink: &mut Sink) -> Config {
                 }
             }
         }
+    }
+    let default = || Limits::default_auth_timeout(config.tls.as_ref());
+    config.limits.auth_timeout = auth_timeout.unwrap_or_else(default);
+    if let Some(entry) = non_tls_at
+        && config.allow_non_tls
+        && config.tls.is_none()
+    {
+        let reason = "ignored, without a tls block clients connect in clear anyway";
+        sink.warn(&entry.node.position, &entry.key, reason);
     }
     accounts::cross_check(&config.auth, auth_at, &accounts_read, sink);
     config.accounts = accounts_read

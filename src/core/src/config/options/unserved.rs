@@ -2,7 +2,6 @@
 //! with a warning where ignoring it changes nothing for clients.
 
 use super::reader::Sink;
-use crate::config::units::quote;
 use crate::config::value::{Entry, Map, Value};
 
 const REMOVE: &str = "remove it";
@@ -13,7 +12,6 @@ const OPERATOR: &str = "remove it and use accounts and users in this file";
 const REFUSED: &[(&str, &str)] = &[
     ("account_resolver", OPERATOR),
     ("accounts_resolver", OPERATOR),
-    ("allow_non_tls", REMOVE),
     ("default_sentinel", OPERATOR),
     ("disable_sublist_cache", REMOVE),
     ("http", MONITOR),
@@ -53,7 +51,6 @@ const REFUSED: &[(&str, &str)] = &[
     ("server_metadata", MONITOR),
     ("server_tags", MONITOR),
     ("syslog", "use log_file"),
-    ("tls", "remove it, listen on a trusted network only"),
     ("trace_headers", "use trace"),
     ("trace_verbose", "use trace"),
     ("trusted", OPERATOR),
@@ -170,8 +167,7 @@ pub(super) fn top_level(entry: &Entry, sink: &mut Sink) -> bool {
         }
     } else if let Some((_, hint)) = REFUSED.iter().find(|(known, _)| *known == name) {
         let off = match (&node.value, name.as_str()) {
-            // An empty block still asks for TLS, with nothing to do it with.
-            (_, "tls" | "resolver" | "operator") => false,
+            (_, "resolver" | "operator") => false,
             (Value::Int(_) | Value::Bool(_), _) => is_off(&node.value),
             (value, _) => is_off(value),
         };
@@ -231,53 +227,6 @@ pub(super) fn jetstream_form(entry: &Entry, sink: &mut Sink) -> bool {
             );
             sink.error(&node.position, text);
             false
-        }
-    }
-}
-
-/// `compression`: we never compress, so only what allows that is served.
-pub(super) fn compression(entry: &Entry, sink: &mut Sink) {
-    let node = &entry.node;
-    let mode = match &node.value {
-        Value::Bool(on) => on.to_string(),
-        Value::String(text) => text.to_lowercase(),
-        Value::Map(map) => {
-            let mut mode = String::new();
-            for entry in map.iter() {
-                match entry.key.to_lowercase().as_str() {
-                    "mode" => {
-                        mode = match &entry.node.value {
-                            Value::Bool(on) => on.to_string(),
-                            _ => sink.string(&entry.node).unwrap_or("off".into()),
-                        };
-                        mode = mode.to_lowercase();
-                    }
-                    "rtt_thresholds" | "thresholds" | "rtts" | "rtt" => {}
-                    _ => sink.unknown(entry),
-                }
-            }
-            mode
-        }
-        other => {
-            let text = format!(
-                "field {} should be a boolean or a structure, got {}",
-                quote(&entry.key),
-                other.type_name()
-            );
-            sink.error(&node.position, text);
-            return;
-        }
-    };
-    match mode.as_str() {
-        "off" | "disabled" | "false" | "accept" | "not_supported" => {}
-        "" | "on" | "enabled" | "true" | "auto" | "s2_auto" | "fast" | "s2_fast" | "better"
-        | "s2_better" | "best" | "s2_best" => {
-            sink.unserved(entry, "remove it or set it to off");
-        }
-        // Upstream says so only at the start, not for `-t`.
-        mode => {
-            let text = format!("unsupported compression mode {}", quote(mode));
-            sink.error(&node.position, text);
         }
     }
 }

@@ -1,0 +1,215 @@
+//! Accepting clients: TLS before INFO where it is configured, and how many handshakes a second may
+//! begin.
+
+use std::cell::Cell;
+use std::io::{self, IoSlice};
+use std::net::{SocketAddr, TcpStream};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use async_io::{Async, Timer};
+use petiole_core::config::model::{Config, HandshakeFirst, Tls};
+use petiole_core::link::Secured;
+use petiole_core::wire::error::ProtoError;
+use petiole_net::errno;
+use petiole_net::tls::{ServerTls, TlsError};
+use petiole_net::transport::{Side, Transport};
+use smol::future::{self, FutureExt as _};
+
+use crate::run::FileError;
+
+/// How clients are greeted.
+pub(crate) struct Greeter {
+    tls: Option<(Tls, Arc<ServerTls>)>,
+    optional: bool,
+    /// Connections that are not clients yet.
+    pending: Cell<usize>,
+    most_pending: usize,
+    rate: Option<Rc<Rate>>,
+}
+
+impl Greeter {
+    /// Reads the certificates.
+    pub(crate) fn new(config: &Config) -> Result<Self, FileError> {
+        let tls = match &config.tls {
+            None => None,
+            Some(tls) => {
+                let server =
+                    ServerTls::new(tls).map_err(|error| FileError::of(Some(tls), error))?;
+                Some((tls.clone(), Arc::new(server)))
+            }
+        };
+        let limit = config.tls.as_ref().and_then(|tls| tls.rate_limit);
+        Ok(Greeter {
+            tls,
+            optional: config.allow_non_tls,
+            pending: Cell::new(0),
+            most_pending: config.limits.max_connections,
+            rate: limit.map(|limit| Rc::new(Rate::new(limit))),
+        })
+    }
+
+    /// Takes a connection up to where INFO is due, or what is to be said behind it: `None` if that
+    /// never comes.
+    pub(crate) async fn greet(
+        &self,
+        socket: Async<TcpStream>,
+        peer: SocketAddr,
+    ) -> Option<(Transport, Result<Secured, ProtoError>)> {
+        let Some((settings, tls)) = &self.tls else {
+            let transport = Transport::clear(socket);
+            return Some((transport, Ok(Secured::default())));
+        };
+        let mut transport = Transport::new(socket, Side::Server(tls.clone()));
+        let first = settings.handshake_first;
+        if first == HandshakeFirst::No {
+            let secured = self.admit(&mut transport);
+            return Some((transport, secured));
+        }
+        if self.pending.get() >= self.most_pending {
+            return None;
+        }
+        self.pending.set(self.pending.get() + 1);
+        let done = self.secure(&mut transport, settings).await;
+        self.pending.set(self.pending.get() - 1);
+        match done {
+            Ok(Some(secured)) => Some((transport, Ok(secured))),
+            Ok(None) => {
+                let secured = self.admit(&mut transport);
+                Some((transport, secured))
+            }
+            Err(error) if error.kind() == io::ErrorKind::QuotaExceeded => {
+                let mut words = Vec::new();
+                ProtoError::Throttled.write(&mut words);
+                let words = [IoSlice::new(&words)];
+                // Whoever cannot take it at once gets nothing.
+                let _ =
+                    future::poll_once(future::poll_fn(|cx| transport.poll_write(cx, &words))).await;
+                None
+            }
+            Err(error) if error.kind() == io::ErrorKind::TimedOut => {
+                log::error!("{peer} - TLS handshake timeout");
+                None
+            }
+            Err(error) => {
+                log::error!("{peer} - TLS handshake error: {}", words(&error));
+                None
+            }
+        }
+    }
+
+    /// For TLS behind INFO: who has no choice is counted now, who has when it begins.
+    fn admit(&self, transport: &mut Transport) -> Result<Secured, ProtoError> {
+        let Some(rate) = self.rate.clone() else {
+            return Ok(Secured::default());
+        };
+        if self.optional {
+            transport.set_gate(Rc::new(move || rate.admits()));
+        } else if !rate.admits() {
+            return Err(ProtoError::Throttled);
+        }
+        Ok(Secured::default())
+    }
+
+    /// Says a second later how many were turned away by then, unless that is about to be said.
+    pub(crate) async fn report_refusals(&self) {
+        if let Some(rate) = &self.rate {
+            rate.report().await;
+        }
+    }
+
+    /// TLS first; `None` for a peer that waits for INFO.
+    async fn secure(
+        &self,
+        transport: &mut Transport,
+        settings: &Tls,
+    ) -> io::Result<Option<Secured>> {
+        if let HandshakeFirst::After(patience) = settings.handshake_first {
+            let speaks = transport.begins_with_tls();
+            let silent = async {
+                Timer::after(patience).await;
+                Ok(false)
+            };
+            // What it is will be seen behind INFO.
+            if !speaks.or(silent).await? {
+                return Ok(None);
+            }
+        }
+        if self.rate.as_ref().is_some_and(|rate| !rate.admits()) {
+            return Err(io::ErrorKind::QuotaExceeded.into());
+        }
+        let late = async {
+            Timer::after(settings.timeout).await;
+            Err(io::ErrorKind::TimedOut.into())
+        };
+        transport.secure().or(late).await.map(Some)
+    }
+
+    /// What to say at the start.
+    pub(crate) fn warn(&self) {
+        let first = self.tls.as_ref().map(|(tls, _)| tls.handshake_first);
+        if first == Some(HandshakeFirst::Yes) {
+            log::warn!(
+                "Clients that are not using \"TLS Handshake First\" option will fail to connect"
+            );
+            if self.optional {
+                log::warn!(
+                    "allow_non_tls has no effect: with handshake_first clients in clear fail"
+                );
+            }
+        }
+    }
+}
+
+/// What goes wrong with a handshake, for the log.
+pub(crate) fn words(error: &io::Error) -> String {
+    TlsError::of(error).map_or_else(|| errno::words(error), ToString::to_string)
+}
+
+const SECOND: Duration = Duration::from_secs(1);
+
+/// Handshakes per second.
+struct Rate {
+    limit: u32,
+    window: Cell<(Instant, u32)>,
+    refused: Cell<u32>,
+    /// Somebody waits to say how many.
+    reporting: Cell<bool>,
+}
+
+impl Rate {
+    fn new(limit: u32) -> Self {
+        Rate {
+            limit,
+            window: Cell::new((Instant::now(), 0)),
+            refused: Cell::new(0),
+            reporting: Cell::new(false),
+        }
+    }
+
+    fn admits(&self) -> bool {
+        let (mut since, mut count) = self.window.get();
+        if since.elapsed() >= SECOND {
+            (since, count) = (Instant::now(), 0);
+        }
+        let admitted = count < self.limit;
+        if admitted {
+            count += 1;
+        } else {
+            self.refused.set(self.refused.get().saturating_add(1));
+        }
+        self.window.set((since, count));
+        admitted
+    }
+
+    async fn report(&self) {
+        if self.refused.get() == 0 || self.reporting.replace(true) {
+            return;
+        }
+        Timer::after(SECOND).await;
+        self.reporting.set(false);
+        let refused = self.refused.take();
+        log::warn!("Rejected {refused} connections due to TLS rate limiting");
+    }
+}
