@@ -25,9 +25,25 @@ fn accepted(text: &str) -> Config {
 }
 
 #[test]
-fn the_sample_configuration_is_valid() {
-    let config = accepted(include_str!("../examples/leaf.conf"));
-    assert_eq!(config.remotes.len(), 1);
+fn the_sample_configurations_are_valid() {
+    let examples = concat!(env!("CARGO_MANIFEST_DIR"), "/examples");
+    let mut seen = Vec::new();
+    for entry in std::fs::read_dir(examples).unwrap() {
+        let path = entry.unwrap().path();
+        if path
+            .extension()
+            .is_some_and(|extension| extension == "conf")
+        {
+            let config = accepted(&std::fs::read_to_string(&path).unwrap());
+            assert_eq!(config.remotes.len(), 1, "{}", path.display());
+            seen.push((
+                path.file_stem().unwrap().to_owned(),
+                config.remotes[0].ways.len(),
+            ));
+        }
+    }
+    seen.sort();
+    assert_eq!(seen, [("leaf".into(), 1), ("ways".into(), 4)]);
 }
 
 #[test]

@@ -1,7 +1,8 @@
-"""The nats-py client through a leaf: `clients.py URL [nkey SEEDFILE] STEP...` runs the steps in order and
+"""The nats-py client through a leaf: `clients.py URL [nkey SEEDFILE | tls CAFILE | tls-first CAFILE] STEP...` runs the steps in order and
 says `ok STEP` for each; the first failure ends it. `stream:D` names the JetStream domain."""
 
 import asyncio
+import ssl
 import sys
 
 import nats
@@ -141,6 +142,10 @@ async def main(url, steps):
     options = {}
     if steps[:1] == ["nkey"]:
         options["nkeys_seed"] = steps[1]
+        steps = steps[2:]
+    elif steps[0] in ("tls", "tls-first"):
+        options["tls"] = ssl.create_default_context(cafile=steps[1])
+        options["tls_handshake_first"] = steps[0] == "tls-first"
         steps = steps[2:]
 
     async def told(error):

@@ -11,7 +11,9 @@ use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use crate::common::{Joined, each, hub, petiole, remote};
-use crate::support::{Client, POLL, RealServer, Server, TempDir, skip_loudly, user_key};
+use crate::support::{
+    Client, POLL, Pki, Ready, RealServer, Server, Target, TempDir, newest, skip_loudly, user_key,
+};
 
 const STEPS: [&str; 8] = [
     "pubsub",
@@ -260,5 +262,54 @@ fn async_nats_with_an_nkey() {
         let mut command = rust_client(rust, &leaf);
         command.arg("nkey").arg(seed);
         drive(command, &STEPS[..5]);
+    }
+}
+
+/// A client's steps under TLS, behind INFO and before it, where petiole waits for both.
+fn under_tls(client: impl Fn(&Server) -> Command) {
+    let Some(real) = newest() else {
+        return skip_loudly("TLS clients: no real server");
+    };
+    let pki = Pki::new("authority");
+    let hub = hub(real, "", "");
+    echo(&hub);
+    for first in ["false", "true", "auto"] {
+        let config = format!(
+            "host: \"127.0.0.1\"\nport: {{port}}\ntls {{ {}, handshake_first: {first} }}\n\
+             leafnodes {{ remotes: [ {{ url: \"nats-leaf://127.0.0.1:{}\" }} ] }}\n",
+            pki.server("leaf").options(),
+            hub.port_of("leaf")
+        );
+        let leaf = Server::start_until(&Target::Petiole, &config, Ready::Log("is up"));
+        for way in ["tls", "tls-first"] {
+            let works = matches!(
+                (first, way),
+                ("auto", _) | ("false", "tls") | ("true", "tls-first")
+            );
+            if works {
+                let mut command = client(&leaf);
+                command.arg(way).arg(pki.ca_path());
+                drive(command, &STEPS[..6]);
+            }
+        }
+        assert!(
+            !leaf.log().contains("TLS handshake error"),
+            "{}",
+            leaf.log()
+        );
+    }
+}
+
+#[test]
+fn nats_py_under_tls() {
+    if let Some(python) = python() {
+        under_tls(|leaf| python_client(python, leaf));
+    }
+}
+
+#[test]
+fn async_nats_under_tls() {
+    if let Some(rust) = rust() {
+        under_tls(|leaf| rust_client(rust, leaf));
     }
 }

@@ -10,4 +10,8 @@ mod common;
 mod fake;
 mod hubs;
 mod jwt;
+mod matrix;
+mod outages;
 mod remotes;
+mod secrets;
+mod transports;

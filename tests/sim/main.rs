@@ -7,6 +7,7 @@
 
 mod client;
 mod hub;
+mod line;
 mod oracle;
 mod pipe;
 mod world;

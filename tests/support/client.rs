@@ -1,3 +1,6 @@
+use std::sync::Arc;
+
+use rustls::ClientConfig;
 use serde_json::Value;
 
 use super::{Wire, show};
@@ -40,7 +43,11 @@ pub struct Client {
 impl Client {
     /// Connects and reads INFO; sends nothing.
     pub fn connect(port: u16) -> Self {
-        let mut wire = Wire::dial(port).expect("connecting");
+        Self::greeted(Wire::dial(port).expect("connecting"))
+    }
+
+    /// Reads INFO from a connection.
+    pub fn greeted(mut wire: Wire) -> Self {
         let info_line = wire.line().expect("INFO instead of the end of the stream");
         let json = info_line
             .strip_prefix(b"INFO ")
@@ -55,14 +62,25 @@ impl Client {
 
     /// Connects, sends CONNECT with `options` (JSON) and a PING, and waits for the PONG.
     pub fn with(port: u16, options: &str) -> Self {
-        let mut client = Self::connect(port);
-        client.send(format!("CONNECT {options}\r\n"));
-        let before = client.sync();
+        Self::connect(port).introduced(options)
+    }
+
+    /// Sends CONNECT with `options` (JSON) and a PING, and waits for the PONG.
+    pub fn introduced(mut self, options: &str) -> Self {
+        self.send(format!("CONNECT {options}\r\n"));
+        let before = self.sync();
         assert!(
             before.iter().all(|op| *op == Op::Ok),
             "CONNECT {options}: {before:?}"
         );
-        client
+        self
+    }
+
+    /// Reads INFO, then secures the connection and introduces itself as [`quiet`](Self::quiet) does.
+    pub fn quiet_tls(port: u16, config: &Arc<ClientConfig>) -> Self {
+        let mut client = Self::connect(port);
+        client.wire.secure(config).expect("TLS behind INFO");
+        client.introduced(QUIET)
     }
 
     /// A client as most are: not verbose, not pedantic, headers, protocol 1.
@@ -231,4 +249,4 @@ impl Msg {
     }
 }
 
-const QUIET: &str = r#"{"verbose":false,"pedantic":false,"headers":true,"protocol":1}"#;
+pub const QUIET: &str = r#"{"verbose":false,"pedantic":false,"headers":true,"protocol":1}"#;

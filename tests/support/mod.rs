@@ -7,16 +7,24 @@
 
 mod client;
 mod leaf;
+mod pki;
 mod process;
+mod proxy;
 mod real;
+mod relay;
 mod temp;
+mod tls;
 mod wire;
 
-pub use client::{Client, Msg, Op};
+pub use client::{Client, Msg, Op, QUIET};
 pub use leaf::{FakeHub, LeafLink, LeafOp};
+pub use pki::{Pair, Pki};
 pub use process::{Ready, Server, Target, signal, subject};
+pub use proxy::Proxy;
 pub use real::{RealServer, newest, server, servers};
+pub use relay::Relay;
 pub use temp::TempDir;
+pub use tls::Trust;
 pub use wire::Wire;
 
 use std::time::Duration;

@@ -1,15 +1,22 @@
-use std::io::{ErrorKind, Read, Write};
+use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, TcpStream};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
+
+use rustls::pki_types::ServerName;
+use rustls::{ClientConfig, ClientConnection};
 
 use super::{DEADLINE, show};
 
-/// A byte stream that is read by lines and by lengths, each within a deadline.
+/// A byte stream, in clear or under TLS, that is read by lines and by lengths, each within a deadline.
 #[derive(Debug)]
 pub struct Wire {
     stream: TcpStream,
+    tls: Option<Box<ClientConnection>>,
     buf: Vec<u8>,
     eof: bool,
+    /// Why TLS ended, if not by a goodbye.
+    failure: Option<String>,
     deadline: Duration,
 }
 
@@ -22,18 +29,48 @@ impl Wire {
             .expect("a write timeout");
         Self {
             stream,
+            tls: None,
             buf: Vec::new(),
             eof: false,
+            failure: None,
             deadline: DEADLINE,
         }
     }
 
-    pub fn dial(port: u16) -> std::io::Result<Self> {
+    pub fn dial(port: u16) -> io::Result<Self> {
         TcpStream::connect((Ipv4Addr::LOCALHOST, port)).map(Self::new)
     }
 
     pub fn stream(&self) -> &TcpStream {
         &self.stream
+    }
+
+    /// TLS from here on, to the end of the handshake as far as this side can tell: with TLS 1.3 the
+    /// peer may still refuse our certificate.
+    pub fn secure(&mut self, config: &Arc<ClientConfig>) -> io::Result<()> {
+        assert!(
+            self.buf.is_empty(),
+            "in clear where TLS begins: {}",
+            show(&self.buf)
+        );
+        let name = ServerName::try_from("localhost").expect("a name");
+        let session = ClientConnection::new(config.clone(), name).map_err(io::Error::other)?;
+        let tls = self.tls.insert(Box::new(session));
+        self.stream.set_read_timeout(Some(self.deadline))?;
+        while tls.is_handshaking() {
+            tls.complete_io(&mut self.stream)?;
+        }
+        Ok(())
+    }
+
+    /// The session, if there is one.
+    pub fn tls(&self) -> Option<&ClientConnection> {
+        self.tls.as_deref()
+    }
+
+    /// Why TLS ended, if not by a goodbye.
+    pub fn failure(&self) -> Option<&str> {
+        self.failure.as_deref()
     }
 
     pub fn set_deadline(&mut self, deadline: Duration) {
@@ -42,12 +79,26 @@ impl Wire {
 
     /// Sends, and fails the test if the peer is gone.
     pub fn send(&mut self, bytes: impl AsRef<[u8]>) {
-        self.stream.write_all(bytes.as_ref()).expect("sending");
+        self.try_send(bytes).expect("sending");
     }
 
     /// Sends to a peer that may have closed already.
-    pub fn try_send(&mut self, bytes: impl AsRef<[u8]>) -> std::io::Result<()> {
-        self.stream.write_all(bytes.as_ref())
+    pub fn try_send(&mut self, bytes: impl AsRef<[u8]>) -> io::Result<()> {
+        match &mut self.tls {
+            None => self.stream.write_all(bytes.as_ref()),
+            Some(tls) => {
+                let mut stream = rustls::Stream::new(tls.as_mut(), &mut self.stream);
+                stream.write_all(bytes.as_ref())?;
+                stream.flush()
+            }
+        }
+    }
+
+    fn read(&mut self, chunk: &mut [u8]) -> io::Result<usize> {
+        match &mut self.tls {
+            None => self.stream.read(chunk),
+            Some(tls) => rustls::Stream::new(tls.as_mut(), &mut self.stream).read(chunk),
+        }
     }
 
     /// Reads more into the buffer: false at the end of the stream. A reset is an end too: whoever
@@ -67,7 +118,7 @@ impl Wire {
             self.stream
                 .set_read_timeout(Some(left))
                 .expect("a read timeout");
-            match self.stream.read(&mut chunk) {
+            match self.read(&mut chunk) {
                 Ok(0) => self.eof = true,
                 Ok(n) => {
                     self.buf.extend_from_slice(&chunk[..n]);
@@ -76,6 +127,14 @@ impl Wire {
                 Err(e)
                     if matches!(e.kind(), ErrorKind::ConnectionReset | ErrorKind::BrokenPipe) =>
                 {
+                    self.eof = true;
+                }
+                // rustls: no goodbye, or a word on what is wrong.
+                Err(e) if self.tls.is_some() && e.kind() == ErrorKind::UnexpectedEof => {
+                    self.eof = true;
+                }
+                Err(e) if self.tls.is_some() && e.kind() == ErrorKind::InvalidData => {
+                    self.failure = Some(e.to_string());
                     self.eof = true;
                 }
                 Err(e)
@@ -145,7 +204,8 @@ impl Wire {
         std::mem::take(&mut self.buf)
     }
 
-    /// True if something was already read or arrives within `wait`; the end of the stream counts.
+    /// True if something was already read or arrives within `wait`; the end of the stream counts, and
+    /// so does whatever TLS has to say to itself.
     pub fn readable(&mut self, wait: Duration) -> bool {
         if !self.buf.is_empty() || self.eof {
             return true;

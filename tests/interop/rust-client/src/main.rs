@@ -1,5 +1,5 @@
-//! The async-nats client through a leaf: `petiole-interop-client URL [nkey SEED] STEP...` runs the steps in
-//! order and says `ok STEP` for each; the first failure ends it. `stream:D` names the JetStream domain.
+//! The async-nats client through a leaf: `petiole-interop-client URL [nkey SEED | tls CAFILE |
+//! tls-first CAFILE] STEP...` runs the steps in order and says `ok STEP` for each; the first failure ends it. `stream:D` names the JetStream domain.
 
 use std::error::Error;
 use std::time::Duration;
@@ -23,6 +23,15 @@ async fn main() -> Outcome {
     if steps.first().is_some_and(|s| s == "nkey") {
         steps.remove(0);
         options = ConnectOptions::with_nkey(steps.remove(0));
+    } else if let Some(way @ ("tls" | "tls-first")) = steps.first().map(String::as_str) {
+        let is_first = way == "tls-first";
+        steps.remove(0);
+        options = options
+            .add_root_certificates(steps.remove(0).into())
+            .require_tls(true);
+        if is_first {
+            options = options.tls_first();
+        }
     }
     let client = options.connect(url).await?;
     for step in steps {
