@@ -303,9 +303,15 @@ async fn linger(mut transport: Transport) {
             }
         }
     });
-    drain
-        .or(async {
-            Timer::after(LINGER).await;
-        })
-        .await;
+    let late = async {
+        Timer::after(LINGER).await;
+        true
+    };
+    let drained = async {
+        drain.await;
+        false
+    };
+    if drained.or(late).await {
+        transport.forget();
+    }
 }

@@ -3,8 +3,10 @@
 use std::io::{self, IoSlice, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use async_io::Async;
+use socket2::SockRef;
 
 use crate::dial;
 
@@ -105,6 +107,15 @@ impl Tcp {
         self.socket.get_ref().local_addr()
     }
 
+    /// On a line that may be slow: what is not sent when the socket is closed is thrown away, and the
+    /// peer is told so if it can be.
+    pub fn forget(&mut self) {
+        if self.is_careful {
+            // Without it the rest is sent, as is the rule.
+            let _ = SockRef::from(self.socket.get_ref()).set_linger(Some(Duration::ZERO));
+        }
+    }
+
     /// Nothing more will be written.
     pub fn shutdown(&mut self) -> io::Result<()> {
         self.socket.get_ref().shutdown(Shutdown::Write)
@@ -122,4 +133,36 @@ fn has_room(socket: &TcpStream) -> bool {
 #[cfg(not(any(target_os = "linux", target_os = "android")))]
 fn has_room(_: &TcpStream) -> bool {
     true
+}
+
+#[cfg(test)]
+#[cfg(any(target_os = "linux", target_os = "android"))]
+mod tests {
+    use super::*;
+    use std::net::TcpListener;
+
+    /// What the other end reads of a connection that was closed, after it was prepared or not.
+    fn end(is_prepared: bool, is_forgotten: bool) -> io::Result<usize> {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+        let near = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (mut far, _) = listener.accept().unwrap();
+        let near = Async::new(near).unwrap();
+        if is_prepared {
+            dial::prepare(&near);
+        }
+        let mut tcp = Tcp::new(near);
+        if is_forgotten {
+            tcp.forget();
+        }
+        drop(tcp);
+        far.read(&mut [0])
+    }
+
+    #[test]
+    fn only_a_line_to_a_hub_is_forgotten() {
+        let kind = |end: io::Result<usize>| end.map_err(|error| error.kind());
+        assert_eq!(kind(end(true, true)), Err(io::ErrorKind::ConnectionReset));
+        assert_eq!(kind(end(true, false)), Ok(0));
+        assert_eq!(kind(end(false, true)), Ok(0));
+    }
 }

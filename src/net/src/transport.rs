@@ -150,6 +150,16 @@ impl Transport {
         }
     }
 
+    /// What the peer of a line that was dialled has not taken yet is not sent any more. What a hub
+    /// gets of a link that we gave up could end the next one, if it comes late enough.
+    pub fn forget(&mut self) {
+        match &mut self.carrier {
+            Carrier::Tcp(tcp) => tcp.forget(),
+            Carrier::Tls(tls) => tls.tcp().forget(),
+            Carrier::None => {}
+        }
+    }
+
     /// Reads what nobody will look at, as it is on the wire.
     pub fn poll_discard(
         &mut self,
