@@ -61,11 +61,13 @@ fn no_secret_is_logged() {
     );
     refused.expect_err("Authorization Violation");
     Client::quiet_and(leaf.port(), "\"user\":\"a\",\"pass\":\"userpassword\"");
+    let refused_by =
+        |port| format!("proxy 127.0.0.1:{port}: the proxy refused the user and password");
     for said in [
         "Authorization Violation",
         "does not ask for TLS",
-        "407",
-        "refused the user and password",
+        &refused_by(http.port()),
+        &refused_by(socks.port()),
     ] {
         leaf.wait_for_log(said);
     }
