@@ -5,9 +5,7 @@
 
 mod support;
 
-use std::time::Instant;
-
-use support::{Client, DEADLINE, Msg, Op, POLL, Server, sign_nonce, subject, user_key};
+use support::{Client, Msg, Op, POLL, Server, sign_nonce, subject, until, user_key};
 
 const QUIET: &str = "CONNECT {\"verbose\":false,\"pedantic\":false,\"headers\":true}\r\n";
 const VERBOSE: &str = "CONNECT {\"verbose\":true,\"pedantic\":false}\r\n";
@@ -61,16 +59,6 @@ fn sids(messages: &[Msg]) -> Vec<String> {
     let mut sids: Vec<String> = messages.iter().map(Msg::sid).collect();
     sids.sort();
     sids
-}
-
-/// Repeats a question until it is answered with yes.
-#[track_caller]
-fn until(what: &str, mut yes: impl FnMut() -> bool) {
-    let end = Instant::now() + DEADLINE;
-    while !yes() {
-        assert!(Instant::now() < end, "not within the deadline: {what}");
-        std::thread::yield_now();
-    }
 }
 
 #[test]

@@ -13,7 +13,7 @@ use rcgen::{DistinguishedName, DnType, DnValue, SanType};
 use rustls::{ClientConfig, HandshakeKind, version};
 use serde_json::Value;
 use support::{
-    Client, DEADLINE, Op, Pki, QUIET, Ready, Server, Target, TempDir, Trust, Wire, servers,
+    Client, DEADLINE, Op, Pki, QUIET, Ready, Server, Target, TempDir, Trust, Wire, servers, until,
 };
 
 /// petiole and all real servers that are at least as new, newest last.
@@ -542,16 +542,6 @@ fn handshakes_are_limited_by_the_second() {
             };
             until("a client is served again", served);
         }
-    }
-}
-
-/// Repeats a question until it is answered with yes.
-#[track_caller]
-fn until(what: &str, mut yes: impl FnMut() -> bool) {
-    let end = Instant::now() + DEADLINE;
-    while !yes() {
-        assert!(Instant::now() < end, "not within the deadline: {what}");
-        std::thread::yield_now();
     }
 }
 

@@ -391,9 +391,7 @@ impl Role {
 
     async fn handle(&self, event: NodeEvent, checks: &Sender<NodeEvent>) {
         match event {
-            NodeEvent::Dial {
-                remote, attempt, ..
-            } => {
+            NodeEvent::Dial { remote, attempt } => {
                 let thread = self.thread.clone();
                 let Some(reach) = self.reaches.get(remote).cloned() else {
                     return;

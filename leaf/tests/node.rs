@@ -51,9 +51,7 @@ impl World {
     fn run_events(&mut self) {
         while let Some(event) = self.node.poll_event() {
             match event {
-                NodeEvent::Dial {
-                    remote, attempt, ..
-                } => self.dials.push((remote, attempt)),
+                NodeEvent::Dial { remote, attempt } => self.dials.push((remote, attempt)),
                 NodeEvent::Sign { link, .. } => {
                     let signed = Proof::Signed(Ok(Signed::default()));
                     self.node.handle_proof(self.now, link, signed);

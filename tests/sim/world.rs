@@ -296,9 +296,7 @@ impl World {
         }
         for event in events {
             match event {
-                NodeEvent::Dial {
-                    remote, attempt, ..
-                } => {
+                NodeEvent::Dial { remote, attempt } => {
                     let at = self.soon(40);
                     self.push(at, Tick::Dialed(leaf, life, remote, attempt.url.host));
                 }

@@ -27,7 +27,7 @@ pub use temp::TempDir;
 pub use tls::Trust;
 pub use wire::Wire;
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// How long a test waits for something that must happen.
 pub const DEADLINE: Duration = Duration::from_secs(10);
@@ -65,6 +65,16 @@ pub fn base64url(bytes: &[u8]) -> String {
         }
     }
     out
+}
+
+/// Repeats a question until it is answered with yes.
+#[track_caller]
+pub fn until(what: &str, mut yes: impl FnMut() -> bool) {
+    let end = Instant::now() + DEADLINE;
+    while !yes() {
+        assert!(Instant::now() < end, "not within the deadline: {what}");
+        std::thread::yield_now();
+    }
 }
 
 /// Says on stderr, past the capturing of the test runner, that something was not tested.

@@ -363,9 +363,7 @@ impl World {
     fn take_events(&mut self) {
         while let Some(event) = self.node.poll_event() {
             match event {
-                NodeEvent::Dial {
-                    remote, attempt, ..
-                } => self.dials.push_back((remote, attempt)),
+                NodeEvent::Dial { remote, attempt } => self.dials.push_back((remote, attempt)),
                 NodeEvent::Sign { link, .. } => self.signs.push_back(link),
                 NodeEvent::Verify { link, check } => self.checks.push_back((link, check)),
             }

@@ -257,7 +257,7 @@ impl Leaf {
             if self.way.tls.is_some() || self.attempt.url.scheme == Scheme::Tls {
                 self.down.cause =
                     "the hub's INFO does not ask for TLS, and this remote demands it: \
-                                   configure tls on the hub's leafnode port, or remove tls here"
+                     configure tls on the hub's leafnode port, or remove tls here"
                         .into();
                 return Err(ProtoError::Malformed("the hub does not offer TLS"));
             }
