@@ -24,6 +24,8 @@ use petiole_leaf::Leaf;
 pub enum RunError {
     /// The options do not go together.
     Config(CheckError),
+    /// A file that a `tls` block names cannot be used.
+    File(FileError),
     /// The log could not be opened.
     Log(LogError),
     /// Something that was said in the log, `[FTL]`.
@@ -34,6 +36,7 @@ impl fmt::Display for RunError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             RunError::Config(error) => error.fmt(f),
+            RunError::File(error) => error.fmt(f),
             RunError::Log(error) => error.fmt(f),
             RunError::Fatal(text) => f.write_str(text),
         }
@@ -44,6 +47,7 @@ impl std::error::Error for RunError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
             RunError::Config(error) => Some(error),
+            RunError::File(error) => Some(error),
             RunError::Log(error) => Some(error),
             RunError::Fatal(_) => None,
         }
@@ -83,11 +87,15 @@ impl Server {
     pub fn run(self) -> Result<(), RunError> {
         let Server { config, signer } = self;
         check(&config).map_err(RunError::Config)?;
+        let made = Leaf::new(config.clone());
+        if let Err(petiole_leaf::RunError::File(error)) = made {
+            return Err(RunError::File(error));
+        }
         match logger::init(&config.log) {
             Ok(()) | Err(LogError::Taken) => {}
             Err(error) => return Err(RunError::Log(error)),
         }
-        let mut leaf = Leaf::new(config.clone()).map_err(fatal)?;
+        let mut leaf = made.map_err(fatal)?;
         banner(&config, leaf.id(), leaf.name());
         if let Some(signer) = signer {
             leaf = leaf.signer(signer);

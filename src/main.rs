@@ -76,12 +76,10 @@ fn start(cli: &Cli) -> ExitCode {
         Ok(config) => config,
         Err(error) => return die(error),
     };
-    if let Err(error) = petiole::check_files(&config) {
-        return die(format_args!("{error}\n"));
-    }
     match petiole::run(config) {
         Ok(()) => ExitCode::SUCCESS,
         Err(RunError::Fatal(_)) => ExitCode::FAILURE,
+        Err(RunError::File(error)) => die(format_args!("{error}\n")),
         Err(RunError::Log(error)) => {
             complain(format_args!("{}{error}\n", petiole::logger::timestamp()));
             ExitCode::FAILURE

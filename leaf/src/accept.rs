@@ -5,7 +5,6 @@ use std::cell::Cell;
 use std::io::{self, IoSlice};
 use std::net::{SocketAddr, TcpStream};
 use std::rc::Rc;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use async_io::{Async, Timer};
@@ -17,11 +16,11 @@ use petiole_net::tls::{ServerTls, TlsError};
 use petiole_net::transport::{Side, Transport};
 use smol::future::{self, FutureExt as _};
 
-use crate::run::FileError;
+use crate::file_error::FileError;
 
 /// How clients are greeted.
 pub(crate) struct Greeter {
-    tls: Option<(Tls, Arc<ServerTls>)>,
+    tls: Option<(Tls, ServerTls)>,
     optional: bool,
     /// Connections that are not clients yet.
     pending: Cell<usize>,
@@ -37,7 +36,7 @@ impl Greeter {
             Some(tls) => {
                 let server =
                     ServerTls::new(tls).map_err(|error| FileError::of(Some(tls), error))?;
-                Some((tls.clone(), Arc::new(server)))
+                Some((tls.clone(), server))
             }
         };
         let limit = config.tls.as_ref().and_then(|tls| tls.rate_limit);

@@ -8,9 +8,6 @@ use petiole_net::tls::TlsError;
 
 /// The cause in words, with what to do about it where that is known.
 pub(crate) fn explain(error: &io::Error, way: &Way) -> String {
-    if error.kind() == io::ErrorKind::UnexpectedEof && error.get_ref().is_none() {
-        return "closed by the peer".into();
-    }
     let words = errno::words(error);
     let Some(tls) = TlsError::of(error) else {
         return words;

@@ -150,11 +150,6 @@ impl Node {
         &self.shard
     }
 
-    /// The remotes, in the order of the configuration.
-    pub fn remotes(&self) -> impl Iterator<Item = &Arc<Remote>> {
-        self.uplinks.iter().map(Uplink::remote)
-    }
-
     /// How the remotes are doing, in the order of the configuration.
     pub fn uplinks(&self) -> Vec<UplinkStatus> {
         self.uplinks
@@ -408,7 +403,6 @@ impl Engine for Node {
                 ProtoError::HandshakeFailed.reason().into()
             }
             _ if TlsError::of(error).is_some() => error.to_string(),
-            _ if error.kind() == io::ErrorKind::UnexpectedEof => "closed by the peer".into(),
             _ => errno::words(error),
         }
     }

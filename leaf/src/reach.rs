@@ -10,7 +10,7 @@ use async_io::Timer;
 use petiole_core::config::model::{Proxy, ProxyKind, Remote, Url, Way};
 use petiole_core::link::uplink::Attempt;
 use petiole_core::wire::VERSION;
-use petiole_net::dial::{dial, prepare};
+use petiole_net::dial::dial;
 use petiole_net::listen::join;
 use petiole_net::proxy::{self, Credentials};
 use petiole_net::tls::ClientTls;
@@ -19,32 +19,28 @@ use petiole_net::ws;
 use smol::future::FutureExt as _;
 
 use crate::explain::explain;
-use crate::run::FileError;
+use crate::file_error::FileError;
 
 /// What each way of a remote needs for TLS: made once, so that sessions can be resumed.
 pub(crate) struct Reach {
-    remote: Arc<Remote>,
-    ways: Vec<Arc<ClientTls>>,
+    ways: Vec<(Arc<Way>, ClientTls)>,
 }
 
 impl Reach {
     /// Reads the files that the remote names.
-    pub(crate) fn new(remote: &Arc<Remote>) -> Result<Self, FileError> {
+    pub(crate) fn new(remote: &Remote) -> Result<Self, FileError> {
         let mut ways = Vec::new();
         for way in &remote.ways {
             let block = way.tls.as_ref();
             let tls = ClientTls::new(block).map_err(|error| FileError::of(block, error))?;
-            ways.push(Arc::new(tls));
+            ways.push((way.clone(), tls));
         }
-        Ok(Reach {
-            remote: remote.clone(),
-            ways,
-        })
+        Ok(Reach { ways })
     }
 
     /// What to say at the start.
     pub(crate) fn warn(&self) {
-        for way in &self.remote.ways {
+        for (way, _) in &self.ways {
             if way.tls.as_ref().is_some_and(|tls| tls.insecure) {
                 log::warn!(
                     "Leafnode remote {}: insecure is set, whoever answers is taken for the hub. Do not use \
@@ -60,7 +56,7 @@ impl Reach {
 
     /// Goes all the way up to where the hub says INFO. The error is the cause, in words.
     pub(crate) async fn connect(&self, attempt: &Attempt) -> Result<Transport, String> {
-        let (Some(way), Some(tls)) = (attempt.way(&self.remote), self.ways.get(attempt.way)) else {
+        let Some((way, tls)) = self.ways.get(attempt.way) else {
             return Err("there is no such way".into());
         };
         let url = &attempt.url;
@@ -72,7 +68,6 @@ impl Reach {
                 .await
                 .map_err(|error| error.to_string())?,
         };
-        prepare(&socket);
         let name = self.verified_name(url);
         let mut transport = Transport::new(socket, Side::Client(tls.clone(), name));
         if way.is_secure_from_the_start(url.scheme) {
@@ -106,7 +101,7 @@ impl Reach {
     /// The name that the hub's certificate has to show: the URL's host. An address that the hub
     /// listed may not be in its certificate: then the first configured name counts.
     fn verified_name(&self, url: &Url) -> Arc<str> {
-        let configured = || self.remote.ways.iter().flat_map(|way| &way.urls);
+        let configured = || self.ways.iter().flat_map(|(way, _)| &way.urls);
         let is_address = |host: &str| host.parse::<std::net::IpAddr>().is_ok();
         let known = configured().any(|one| one.host == url.host);
         if !known && is_address(&url.host) {

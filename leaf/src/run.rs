@@ -5,12 +5,11 @@ use std::collections::{HashMap, VecDeque};
 use std::fmt;
 use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::rc::Rc;
-use std::sync::Arc;
 use std::time::Duration;
 
 use async_io::{Async, Timer};
 use petiole_core::auth::nkey;
-use petiole_core::config::model::{Config, Tls};
+use petiole_core::config::model::Config;
 use petiole_core::link::{LinkId, Proof, Server};
 use petiole_core::random::Entropy;
 use petiole_net::address::{self, Watch};
@@ -18,13 +17,13 @@ use petiole_net::clock::Clock;
 use petiole_net::driver::Thread;
 use petiole_net::listen::{ListenError, Listener, join};
 use petiole_net::signal::{Signal, signals};
-use petiole_net::tls::TlsSetupError;
 use smol::LocalExecutor;
 use smol::channel::{Receiver, Sender, unbounded};
 use smol::future::FutureExt as _;
 use smol::stream::StreamExt as _;
 
 use crate::accept::Greeter;
+use crate::file_error::FileError;
 use crate::identity::{Signer, prove};
 use crate::node::{Node, NodeEvent};
 use crate::reach::Reach;
@@ -38,6 +37,8 @@ const MOST_WAITING_CHECKS: usize = 256;
 /// A gateway that is ready to run.
 pub struct Leaf {
     config: Config,
+    greeter: Greeter,
+    reaches: Vec<Rc<Reach>>,
     id: String,
     entropy: SystemEntropy,
     signer: Option<Box<dyn Signer>>,
@@ -76,40 +77,17 @@ impl fmt::Display for RunError {
 
 impl std::error::Error for RunError {}
 
-/// What is wrong with a file that a `tls` block names. `Display` is nats-server's line.
-#[derive(Debug)]
-pub struct FileError {
-    place: Option<String>,
-    cause: TlsSetupError,
-}
-
-impl FileError {
-    pub(crate) fn of(block: Option<&Tls>, cause: TlsSetupError) -> Self {
-        FileError {
-            place: block.and_then(|block| block.place.clone()),
-            cause,
-        }
-    }
-}
-
-impl fmt::Display for FileError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.place {
-            Some(place) => write!(f, "{place}: {}", self.cause),
-            None => self.cause.fmt(f),
-        }
-    }
-}
-
-impl std::error::Error for FileError {}
-
 /// Reads all files that a configuration names for TLS, as a start would, and keeps nothing.
 pub fn check_files(config: &Config) -> Result<(), FileError> {
     Greeter::new(config)?;
-    for remote in &config.remotes {
-        Reach::new(&Arc::new(remote.clone()))?;
-    }
+    reaches(config)?;
     Ok(())
+}
+
+/// How each remote is reached, in the order of the configuration.
+fn reaches(config: &Config) -> Result<Vec<Rc<Reach>>, FileError> {
+    let reach = |remote| Reach::new(remote).map(Rc::new);
+    config.remotes.iter().map(reach).collect()
 }
 
 /// What an operator asks for, and the end of what takes its time.
@@ -122,14 +100,19 @@ enum End {
 }
 
 impl Leaf {
-    /// A gateway of a checked configuration, with a new identity.
+    /// A gateway of a checked configuration, with a new identity. Reads the files that the
+    /// configuration names for TLS.
     pub fn new(config: Config) -> Result<Self, RunError> {
+        let greeter = Greeter::new(&config).map_err(RunError::File)?;
+        let reaches = reaches(&config).map_err(RunError::File)?;
         let mut entropy = SystemEntropy::default();
         let id = nkey::server_id(&mut entropy);
         match entropy.error.take() {
             Some(error) => Err(RunError::System(error)),
             None => Ok(Leaf {
                 config,
+                greeter,
+                reaches,
                 id,
                 entropy,
                 signer: None,
@@ -177,23 +160,20 @@ impl Leaf {
 async fn serve(leaf: Leaf, executor: Rc<LocalExecutor<'static>>) -> Result<(), RunError> {
     let Leaf {
         config,
+        greeter,
+        reaches,
         id,
         entropy,
         signer,
         on_ready,
         on_reopen,
     } = leaf;
-    let greeter = Greeter::new(&config).map_err(RunError::File)?;
     let mut signals = signals().map_err(RunError::System)?;
     let mut listener = Listener::bind(&config.host, config.port).map_err(RunError::Listen)?;
     let address = listener.local_addr();
     let server = describe(&config, id, address);
     let clock = Clock::start();
     let node = Node::new(&config, server, Box::new(entropy), clock.now());
-    let mut reaches = Vec::new();
-    for remote in node.remotes() {
-        reaches.push(Rc::new(Reach::new(remote).map_err(RunError::File)?));
-    }
     reaches.iter().for_each(|reach| reach.warn());
     let thread = Thread::new(node, clock);
     let role = Role {

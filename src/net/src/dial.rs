@@ -104,34 +104,27 @@ const UNACKNOWLEDGED: Duration = Duration::from_secs(30);
 
 /// Sets a connection up for a line that may be slow, and that may die without a word: its other end
 /// is known to be gone within [`KEEPALIVE_IDLE`] and two steps. What the system does not serve is
-/// left out.
-pub fn prepare(stream: &Async<TcpStream>) {
+/// left out. Answers whether the system holds little unsent.
+pub(crate) fn prepare(stream: &Async<TcpStream>) -> bool {
     let socket = SockRef::from(stream.get_ref());
     let keepalive = TcpKeepalive::new().with_time(KEEPALIVE_IDLE);
     #[cfg(unix)]
     let keepalive = keepalive.with_interval(KEEPALIVE_STEP).with_retries(2);
-    let mut set = vec![socket.set_tcp_keepalive(&keepalive)];
+    is_served(socket.set_tcp_keepalive(&keepalive));
     #[cfg(any(target_os = "linux", target_os = "android"))]
-    set.extend([
-        socket.set_tcp_user_timeout(Some(UNACKNOWLEDGED)),
-        socket.set_tcp_notsent_lowat(UNSENT),
-    ]);
-    for error in set.into_iter().filter_map(Result::err) {
-        log::debug!("a socket option is not served: {}", errno::words(&error));
-    }
-}
-
-/// Whether [`prepare`] had the system hold little unsent.
-#[cfg(any(target_os = "linux", target_os = "android"))]
-pub(crate) fn holds_little(stream: &Async<TcpStream>) -> bool {
-    let held = SockRef::from(stream.get_ref()).tcp_notsent_lowat();
-    held.is_ok_and(|bytes| bytes == UNSENT)
-}
-
-/// Not served by this system.
-#[cfg(not(any(target_os = "linux", target_os = "android")))]
-pub(crate) fn holds_little(_: &Async<TcpStream>) -> bool {
+    return {
+        is_served(socket.set_tcp_user_timeout(Some(UNACKNOWLEDGED)));
+        is_served(socket.set_tcp_notsent_lowat(UNSENT))
+    };
+    #[cfg(not(any(target_os = "linux", target_os = "android")))]
     false
+}
+
+fn is_served(set: io::Result<()>) -> bool {
+    if let Err(error) = &set {
+        log::debug!("a socket option is not served: {}", errno::words(error));
+    }
+    set.is_ok()
 }
 
 async fn connect(address: SocketAddr, timeout: Duration) -> Result<Async<TcpStream>, DialError> {

@@ -27,6 +27,9 @@ pub fn words(error: &io::Error) -> String {
         K::TimedOut => "connection timed out",
         _ => "",
     };
+    if error.kind() == K::UnexpectedEof && error.get_ref().is_none() {
+        return "closed by the peer".into();
+    }
     // An error made by a library carries its own words, which say more than its kind.
     if error.raw_os_error().is_some() && !known.is_empty() {
         return known.into();
@@ -54,6 +57,8 @@ mod tests {
                 io::Error::new(io::ErrorKind::NotFound, "Zone not found"),
                 "zone not found",
             ),
+            (io::ErrorKind::UnexpectedEof.into(), "closed by the peer"),
+            (io::Error::new(io::ErrorKind::UnexpectedEof, "EOF"), "eOF"),
             (io::Error::other(""), "unknown error"),
             (io::Error::other("x"), "x"),
         ] {

@@ -18,7 +18,7 @@ pub struct Tcp {
     readable: bool,
     /// The same for writing: false from "try again" until the reactor says there is room.
     writable: bool,
-    /// The system is to hold little unsent ([`crate::dial::prepare`]): it is asked before each write,
+    /// The system is to hold little unsent ([`Tcp::dialled`]): it is asked before each write,
     /// because a write never waits while the last packet it has put together has room, which may be 64
     /// KiB.
     is_careful: bool,
@@ -28,10 +28,18 @@ impl Tcp {
     /// Of a connected socket.
     pub fn new(socket: Async<TcpStream>) -> Self {
         Tcp {
-            is_careful: dial::holds_little(&socket),
             socket,
             readable: false,
             writable: true,
+            is_careful: false,
+        }
+    }
+
+    /// Of a socket that was dialled: the line may be slow, and die without a word.
+    pub fn dialled(socket: Async<TcpStream>) -> Self {
+        Tcp {
+            is_careful: dial::prepare(&socket),
+            ..Self::new(socket)
         }
     }
 
@@ -141,16 +149,16 @@ mod tests {
     use super::*;
     use std::net::TcpListener;
 
-    /// What the other end reads of a connection that was closed, after it was prepared or not.
-    fn end(is_prepared: bool, is_forgotten: bool) -> io::Result<usize> {
+    /// What the other end reads of a connection that was closed, dialled or not.
+    fn end(is_dialled: bool, is_forgotten: bool) -> io::Result<usize> {
         let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
         let near = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         let (mut far, _) = listener.accept().unwrap();
         let near = Async::new(near).unwrap();
-        if is_prepared {
-            dial::prepare(&near);
-        }
-        let mut tcp = Tcp::new(near);
+        let mut tcp = match is_dialled {
+            true => Tcp::dialled(near),
+            false => Tcp::new(near),
+        };
         if is_forgotten {
             tcp.forget();
         }

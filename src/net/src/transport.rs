@@ -42,9 +42,9 @@ struct Means {
 #[derive(Clone)]
 pub enum Side {
     /// We dialled a host of this name.
-    Client(Arc<ClientTls>, Arc<str>),
+    Client(ClientTls, Arc<str>),
     /// We accepted.
-    Server(Arc<ServerTls>),
+    Server(ServerTls),
 }
 
 /// A byte stream below any frames.
@@ -56,7 +56,7 @@ pub(crate) enum Carrier {
 }
 
 impl Transport {
-    /// A TCP connection that is never under TLS.
+    /// A TCP connection that was accepted, and is never under TLS.
     pub fn clear(socket: Async<TcpStream>) -> Self {
         Transport {
             carrier: Carrier::Tcp(Tcp::new(socket)),
@@ -68,14 +68,20 @@ impl Transport {
 
     /// A TCP connection, in clear for now.
     pub fn new(socket: Async<TcpStream>, side: Side) -> Self {
+        let tcp = match side {
+            Side::Client(..) => Tcp::dialled(socket),
+            Side::Server(_) => Tcp::new(socket),
+        };
         let means = Means {
             side,
             gate: None,
             patience: None,
         };
         Transport {
+            carrier: Carrier::Tcp(tcp),
+            framing: None,
+            upgrading: None,
             means: Some(Box::new(means)),
-            ..Self::clear(socket)
         }
     }
 
