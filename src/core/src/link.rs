@@ -6,6 +6,7 @@ pub mod compression;
 pub(crate) mod delay;
 pub mod leaf;
 mod liveness;
+mod pace;
 pub mod queue;
 pub mod uplink;
 

@@ -21,7 +21,7 @@ use hashbrown::{HashMap, HashTable};
 
 use crate::config::model::GLOBAL_ACCOUNT;
 use crate::interest::{Interest, Reach, SubId};
-use crate::link::delay::{Delay, Pace};
+use crate::link::delay::Delay;
 use crate::link::queue::{OutQueue, Pool};
 use crate::link::{Action, Cx, Encoding, Env, Event, LinkId, Neighbour, Proof, Secured, Upgrade};
 use crate::random::{self, Entropy, Random};
@@ -103,8 +103,6 @@ struct Link<N> {
     /// Something arrived since the last deadline.
     alive: bool,
     delay: Option<Box<Delay>>,
-    /// For a line that may be slow.
-    pace: Option<Pace>,
     ending: Option<Ending>,
     traffic: Traffic,
 }
@@ -327,12 +325,12 @@ impl<N: Neighbour> Shard<N> {
         self.now = now;
         self.turn = self.turn.wrapping_add(1);
         let turn = self.turn;
-        let delay = neighbour.max_queue_time().map(|_| Box::default());
-        let (out, pace) = if neighbour.standing().reach == Reach::Local {
+        let most = neighbour.max_queue_time();
+        let out = if neighbour.standing().reach == Reach::Local {
             self.clients += 1;
-            (OutQueue::default(), None)
+            OutQueue::default()
         } else {
-            (OutQueue::fine(), Some(Pace::new()))
+            OutQueue::fine()
         };
         let place = self.links.insert(Link {
             neighbour,
@@ -353,8 +351,7 @@ impl<N: Neighbour> Shard<N> {
             upgrade: None,
             upgrading: false,
             alive: false,
-            delay,
-            pace,
+            delay: most.map(|most| Box::new(Delay::new(most))),
             ending: None,
             traffic: Traffic::default(),
         });

@@ -8,14 +8,13 @@ use std::io::IoSlice;
 
 use bytes::Bytes;
 
+use crate::link::pace::{self, Pace};
+
 /// The pieces of one vectored write.
 pub type WritePlan<'a> = heapless::Vec<IoSlice<'a>, 16>;
 
 /// Bytes after which a new chunk begins: what one write to a socket can be expected to take.
 const CHUNK: usize = 64 << 10;
-/// The same for a link that may be slow: what [`OutQueue::push_urgent`] waits for is about a chunk,
-/// which a line of 64 kbit/s sends in a second.
-pub(crate) const FINE_CHUNK: usize = 8 << 10;
 /// Buffers that a [`Pool`] keeps for the next writer.
 const POOLED: usize = 4;
 /// A buffer worth keeping has grown at least this far.
@@ -53,8 +52,8 @@ pub(crate) struct OutQueue {
     /// Bytes in `full`.
     full_len: usize,
     shared: Option<Box<Shared>>,
-    /// Small chunks.
-    fine: bool,
+    /// Of a link that may be slow: its chunks are small, and few bytes are written at a time.
+    pace: Option<Pace>,
 }
 
 /// A place in a queue while nothing is written from it.
@@ -81,7 +80,7 @@ impl OutQueue {
     /// For a link that may be slow.
     pub(crate) fn fine() -> Self {
         OutQueue {
-            fine: true,
+            pace: Some(Pace::default()),
             ..OutQueue::default()
         }
     }
@@ -125,9 +124,9 @@ impl OutQueue {
         if self.tail.capacity() == 0 {
             self.tail = pool.take();
         } else {
-            let full = if self.fine {
+            let full = if self.pace.is_some() {
                 let in_tail = self.shared.as_ref().map_or(0, |shared| shared.in_tail);
-                self.tail.len() + in_tail >= FINE_CHUNK
+                self.tail.len() + in_tail >= pace::CHUNK
             } else {
                 self.tail.len() >= CHUNK
             };
@@ -186,9 +185,9 @@ impl OutQueue {
         shared.parts.push_back((at, bytes));
     }
 
-    /// The first pieces to write, up to `most` bytes.
-    pub(crate) fn plan<'a>(&'a self, most: usize, plan: &mut WritePlan<'a>) {
-        let mut room = most;
+    /// The first pieces to write.
+    pub(crate) fn plan<'a>(&'a self, plan: &mut WritePlan<'a>) {
+        let mut room = self.pace.map_or(usize::MAX, Pace::most);
         // Answers whether there may be more.
         let mut put = |bytes: &'a [u8]| {
             let now = bytes.get(..room).unwrap_or(bytes);
@@ -235,8 +234,18 @@ impl OutQueue {
         }
     }
 
+    /// The peer takes no more for now.
+    pub(crate) fn blocked(&mut self) {
+        if let Some(pace) = &mut self.pace {
+            pace.blocked();
+        }
+    }
+
     /// The first `count` bytes are written. Drained buffers go back to the pool.
     pub(crate) fn advance(&mut self, mut count: usize, pool: &mut Pool) {
+        if let Some(pace) = &mut self.pace {
+            pace.sent(count);
+        }
         while count > 0 {
             let own = match &mut self.shared {
                 Some(shared) => match shared.parts.front() {
@@ -322,7 +331,7 @@ mod tests {
     fn send(queue: &mut OutQueue, pool: &mut Pool, mut most: usize, sent: &mut Vec<u8>) {
         let mut taken = 0;
         let mut plan = WritePlan::new();
-        queue.plan(most, &mut plan);
+        queue.plan(&mut plan);
         for piece in &plan {
             let now = piece.len().min(most);
             sent.extend_from_slice(&piece[..now]);
@@ -346,7 +355,7 @@ mod tests {
             ], 0..40))
         {
             let mut pool = Pool::default();
-            let mut queue = OutQueue { fine, ..OutQueue::default() };
+            let mut queue = if fine { OutQueue::fine() } else { OutQueue::default() };
             let mut sent = Vec::new();
             let (mut usual, mut urgent) = (Vec::new(), Vec::new());
             let mut put = 0;
@@ -410,8 +419,10 @@ mod tests {
         }
         queue.push_urgent(b"!", &mut pool);
         let mut sent = Vec::new();
-        send(&mut queue, &mut pool, usize::MAX, &mut sent);
+        while !queue.is_empty() {
+            send(&mut queue, &mut pool, usize::MAX, &mut sent);
+        }
         let at = sent.iter().position(|byte| *byte == b'!');
-        assert!(at.is_some_and(|at| at <= FINE_CHUNK + 1000), "{at:?}");
+        assert!(at.is_some_and(|at| at <= pace::CHUNK + 1000), "{at:?}");
     }
 }

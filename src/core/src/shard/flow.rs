@@ -43,8 +43,7 @@ impl<N: Neighbour> Shard<N> {
     /// The pieces of the next write to a link.
     pub fn poll_transmit<'a>(&'a self, id: LinkId, plan: &mut WritePlan<'a>) {
         if let Some(link) = self.link(id) {
-            let most = link.pace.as_ref().map_or(usize::MAX, |pace| pace.most());
-            link.out.plan(most, plan);
+            link.out.plan(plan);
         }
     }
 
@@ -61,9 +60,6 @@ impl<N: Neighbour> Shard<N> {
         link.out.advance(count, &mut self.pool);
         if let Some(delay) = &mut link.delay {
             delay.sent(count);
-        }
-        if let Some(pace) = &mut link.pace {
-            pace.sent(count);
         }
         link.blocked = false;
         if link.out.len() <= self.env.limits.max_pending {
@@ -88,9 +84,7 @@ impl<N: Neighbour> Shard<N> {
         else {
             return;
         };
-        if let Some(pace) = &mut link.pace {
-            pace.blocked();
-        }
+        link.out.blocked();
         if !std::mem::replace(&mut link.blocked, true) {
             let progress = link.progress;
             let until = progress + self.write_deadline(id.place);

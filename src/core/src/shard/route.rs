@@ -386,9 +386,9 @@ impl<N: Neighbour> Shard<N> {
         // Losing a message is allowed, losing the link is worse, and memory has an end.
         let queued = link.out.len();
         let fits = queued + message.body.len() <= self.env.limits.max_pending;
-        let in_time = match (&mut link.delay, link.neighbour.max_queue_time()) {
-            (Some(delay), Some(most)) => delay.admits(self.now, queued, most),
-            _ => true,
+        let in_time = match &mut link.delay {
+            Some(delay) => delay.admits(self.now, queued),
+            None => true,
         };
         if !fits || !in_time {
             if link.traffic.dropped == 0 {
