@@ -1,7 +1,7 @@
 //! Every way up: TLS, TLS first, WebSocket, S2 and proxies, against hubs of all three versions, with
 //! requests both ways through each.
 
-use petiole_net::s2::{Decoder, Level, encode_burst};
+use petiole_net::s2::{Decoder, Encoder, Level};
 use serde_json::Value;
 
 use crate::common::{Joined, config, each, eventually, get, hub, petiole, request};
@@ -550,7 +550,7 @@ fn decoded(link: &mut LeafLink, decoder: &mut Decoder, text: &str) -> String {
 
 fn encoded(level: Level, text: &str) -> Vec<u8> {
     let mut out = Vec::new();
-    encode_burst(level, &[std::io::IoSlice::new(text.as_bytes())], &mut out);
+    Encoder::new().burst(level, &[std::io::IoSlice::new(text.as_bytes())], &mut out);
     out
 }
 

@@ -14,7 +14,7 @@ mod reference;
 
 use std::io::IoSlice;
 
-use petiole_net::s2::{Decoder, Level, MAX_BLOCK, S2Error, encode_burst};
+use petiole_net::s2::{Decoder, Encoder, Level, MAX_BLOCK, S2Error};
 
 /// Decoded bytes of one file that are looked at: a few bytes can stand for megabytes.
 const MOST: usize = MAX_BLOCK + 1024;
@@ -119,7 +119,7 @@ fn round_trip(data: &[u8]) {
     }
     for level in [Level::Uncompressed, Level::Fast, Level::Better, Level::Best] {
         let mut stream = Vec::new();
-        encode_burst(level, &pieces, &mut stream);
+        Encoder::new().burst(level, &pieces, &mut stream);
         let chunks = data.len().div_ceil(64 << 10);
         assert!(stream.len() <= 10 + data.len() + 8 * chunks, "it grew");
         let (all, error) = read(&stream, usize::MAX, 64 << 10);

@@ -90,8 +90,7 @@ pub async fn dial(host: &str, port: u16, timeout: Duration) -> Result<Async<TcpS
 
 /// Bytes that the system may hold unsent: what a line of 64 kbit/s sends in a second. The rest waits
 /// where it can be overtaken and counted.
-#[cfg(any(target_os = "linux", target_os = "android"))]
-const UNSENT: u32 = 8 << 10;
+pub(crate) const UNSENT: usize = 8 << 10;
 
 /// Silence after which the system asks whether the peer is still there,
 const KEEPALIVE_IDLE: Duration = Duration::from_secs(30);
@@ -114,7 +113,7 @@ pub(crate) fn prepare(stream: &Async<TcpStream>) -> bool {
     #[cfg(any(target_os = "linux", target_os = "android"))]
     return {
         is_served(socket.set_tcp_user_timeout(Some(UNACKNOWLEDGED)));
-        is_served(socket.set_tcp_notsent_lowat(UNSENT))
+        is_served(socket.set_tcp_notsent_lowat(UNSENT as u32))
     };
     #[cfg(not(any(target_os = "linux", target_os = "android")))]
     false

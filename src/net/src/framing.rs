@@ -15,8 +15,8 @@ use crate::ws;
 
 /// Bytes that one read of the stream below may bring.
 const READ: usize = 64 << 10;
-/// Bytes that are encoded at once.
-const WRITE: usize = 64 << 10;
+/// Bytes that are encoded at once: what the core hands over at most.
+const WRITE: usize = 128 << 10;
 /// What one message of a hub may inflate to. They are streamed: only a hub gone mad exceeds it.
 const MOST_INFLATED: u64 = 1 << 30;
 /// The code of a close frame: this end is done.
@@ -29,6 +29,7 @@ thread_local! {
     static SCRATCH: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
     /// Where they encode to: mostly written at once and free for the next.
     static SPARE: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+    static S2: RefCell<s2::Encoder> = RefCell::new(s2::Encoder::new());
 }
 
 /// A codec and what is under way.
@@ -250,7 +251,7 @@ impl Codec {
 
     fn encode(&mut self, encoding: Encoding, pieces: &[IoSlice<'_>], out: &mut Vec<u8>) {
         match self {
-            Codec::S2(_) => s2::encode_burst(encoding.level, pieces, out),
+            Codec::S2(_) => S2.with_borrow_mut(|s2| s2.burst(encoding.level, pieces, out)),
             Codec::WebSocket(encoder, _) => encoder.frame(pieces, encoding.largest, out),
         }
     }

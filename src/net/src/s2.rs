@@ -1,5 +1,5 @@
 //! The S2 stream of a compressed leaf link: chunks with a checksum each, in both directions. No
-//! I/O and no state of its own: [`encode_burst`] and [`Decoder`] turn bytes into bytes.
+//! I/O: [`Encoder`] and [`Decoder`] turn bytes into bytes.
 //!
 //! It never decides whether a link is compressed or at which level; that is negotiated above.
 //!
@@ -14,7 +14,7 @@ mod tests;
 use std::fmt;
 
 pub use decode::{Decoder, Step};
-pub use encode::encode_burst;
+pub use encode::Encoder;
 // Chosen by the core, since it may depend on the round trip.
 pub use petiole_core::link::compression::Level;
 

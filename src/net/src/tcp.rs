@@ -18,10 +18,12 @@ pub struct Tcp {
     readable: bool,
     /// The same for writing: false from "try again" until the reactor says there is room.
     writable: bool,
-    /// The system is to hold little unsent ([`Tcp::dialled`]): it is asked before each write,
-    /// because a write never waits while the last packet it has put together has room, which may be 64
-    /// KiB.
+    /// The system is to hold little unsent ([`Tcp::dialled`]): it is asked before a write, because a
+    /// write never waits while the last packet it has put together has room, which may be 64 KiB.
     is_careful: bool,
+    /// Bytes for which it need not be asked again: it held less than [`dial::UNSENT`] before so many
+    /// were written.
+    room: usize,
 }
 
 impl Tcp {
@@ -32,6 +34,7 @@ impl Tcp {
             readable: false,
             writable: true,
             is_careful: false,
+            room: 0,
         }
     }
 
@@ -78,9 +81,13 @@ impl Tcp {
                 ready!(self.socket.poll_writable(cx))?;
                 self.writable = true;
             }
-            if self.is_careful && !has_room(self.socket.get_ref()) {
-                self.writable = false;
-                continue;
+            let wanted: usize = pieces.iter().map(|piece| piece.len()).sum();
+            if self.is_careful && wanted > self.room {
+                if !has_room(self.socket.get_ref()) {
+                    self.writable = false;
+                    continue;
+                }
+                self.room = dial::UNSENT;
             }
             let written = match pieces {
                 [only] => self.socket.get_ref().write(only),
@@ -89,7 +96,11 @@ impl Tcp {
             match written {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.writable = false,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                done => return Poll::Ready(done),
+                done => {
+                    let count = *done.as_ref().unwrap_or(&0);
+                    self.room = self.room.saturating_sub(count);
+                    return Poll::Ready(done);
+                }
             }
         }
     }

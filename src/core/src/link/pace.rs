@@ -1,8 +1,7 @@
 //! How much of what waits for a link is handed over at a time.
 
-/// The least, and what a part of the queue of such a link is filled to: what is urgent waits for
-/// about so much, which a line of 64 kbit/s sends in a second.
-pub(super) const CHUNK: usize = 8 << 10;
+/// The least, which a line of 64 kbit/s sends in a second.
+const CHUNK: usize = 8 << 10;
 /// What a line that is never full is given: as much as one write can hold.
 const FULL_PACE: u32 = 16 * CHUNK as u32;
 

@@ -8,17 +8,21 @@ use std::io::IoSlice;
 
 use bytes::Bytes;
 
-use crate::link::pace::{self, Pace};
+use crate::link::pace::Pace;
 
 /// The pieces of one vectored write.
 pub type WritePlan<'a> = heapless::Vec<IoSlice<'a>, 16>;
 
-/// Bytes after which a new chunk begins: what one write to a socket can be expected to take.
+/// What a chunk's buffer grows to: what one write to a socket can be expected to take, and one block
+/// of S2.
 const CHUNK: usize = 64 << 10;
-/// Buffers that a [`Pool`] keeps for the next writer.
-const POOLED: usize = 4;
-/// A buffer worth keeping has grown at least this far.
-const WORTH_KEEPING: usize = 4 << 10;
+/// Bytes after which a new chunk begins, so that the usual operation still fits into the buffer.
+const FULL: usize = CHUNK - LEAST;
+/// Buffers that a [`Pool`] keeps for the next writer: as much as a queue goes up and down by while its
+/// producers are held and released again, which is half of [`HIGH_WATER`](crate::shard::HIGH_WATER).
+const POOLED: usize = 8;
+/// What a buffer begins with, to double from there.
+const LEAST: usize = 4 << 10;
 
 /// Output buffers between two uses. An idle peer owns none.
 #[derive(Debug, Default)]
@@ -28,11 +32,12 @@ pub(crate) struct Pool {
 
 impl Pool {
     fn take(&mut self) -> Vec<u8> {
-        self.spare.pop().unwrap_or_default()
+        let spare = self.spare.pop();
+        spare.unwrap_or_else(|| Vec::with_capacity(LEAST))
     }
 
     fn give(&mut self, mut buffer: Vec<u8>) {
-        if (WORTH_KEEPING..=2 * CHUNK).contains(&buffer.capacity()) {
+        if (LEAST..=CHUNK).contains(&buffer.capacity()) {
             buffer.clear();
             // A full pool lets the buffer go.
             let _ = self.spare.push(buffer);
@@ -52,7 +57,8 @@ pub(crate) struct OutQueue {
     /// Bytes in `full`.
     full_len: usize,
     shared: Option<Box<Shared>>,
-    /// Of a link that may be slow: its chunks are small, and few bytes are written at a time.
+    /// Of a link that may be slow: no more than it is given at a time makes a chunk, which is what
+    /// [`OutQueue::push_urgent`] waits for.
     pace: Option<Pace>,
 }
 
@@ -124,11 +130,12 @@ impl OutQueue {
         if self.tail.capacity() == 0 {
             self.tail = pool.take();
         } else {
-            let full = if self.pace.is_some() {
-                let in_tail = self.shared.as_ref().map_or(0, |shared| shared.in_tail);
-                self.tail.len() + in_tail >= pace::CHUNK
-            } else {
-                self.tail.len() >= CHUNK
+            let full = match self.pace {
+                Some(pace) => {
+                    let in_tail = self.shared.as_ref().map_or(0, |shared| shared.in_tail);
+                    self.tail.len() + in_tail >= pace.most().min(FULL)
+                }
+                None => self.tail.len() >= FULL,
             };
             if full {
                 self.begin_chunk(pool);
@@ -423,6 +430,9 @@ mod tests {
             send(&mut queue, &mut pool, usize::MAX, &mut sent);
         }
         let at = sent.iter().position(|byte| *byte == b'!');
-        assert!(at.is_some_and(|at| at <= pace::CHUNK + 1000), "{at:?}");
+        assert!(
+            at.is_some_and(|at| at <= Pace::default().most() + 1000),
+            "{at:?}"
+        );
     }
 }

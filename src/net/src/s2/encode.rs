@@ -1,4 +1,4 @@
-//! Bytes to an S2 stream. Keeps nothing between bursts, so one function serves all links.
+//! Bytes to an S2 stream.
 
 use std::io::IoSlice;
 
@@ -9,6 +9,11 @@ use super::{CHECKSUM, COMPRESSED, HEADER, IDENTIFIER, RAW, S2, checksum};
 
 /// Bytes of input per chunk. Every reader takes them, those of plain Snappy too.
 const CHUNK: usize = 64 << 10;
+/// What stands before a chunk's data.
+const HEAD: usize = HEADER + CHECKSUM;
+
+/// A piece that is a chunk of its own: to copy several together costs more than a chunk saves.
+const WORTH_OWN_CHUNK: usize = CHUNK / 2;
 
 /// Less than this goes as it is: a `PING` or a short line does not shrink.
 const WORTH_TRYING: usize = 64;
@@ -17,57 +22,91 @@ const WORTH_TRYING: usize = 64;
 /// smaller chunk, which then shrinks by two or three per cent more.
 const WORTH_BEST: usize = 16 << 10;
 
-/// Appends one burst to `out`: the identifier, then the bytes of all pieces in chunks of at most
-/// 64 KiB, whatever the pieces' sizes. No bytes, no burst.
-///
-/// `out` grows by no more than the input, 10 bytes, and 8 for each chunk.
-pub fn encode_burst(level: Level, pieces: &[IoSlice<'_>], out: &mut Vec<u8>) {
-    let mut left: usize = pieces.iter().map(|piece| piece.len()).sum();
-    if left == 0 {
-        return;
-    }
-    out.extend_from_slice(&[IDENTIFIER, S2.len() as u8, 0, 0]);
-    out.extend_from_slice(&S2);
-    let mut pieces = Pieces::new(pieces);
-    while left > 0 {
-        let len = left.min(CHUNK);
-        let start = out.len();
-        out.reserve(HEADER + CHECKSUM + len);
-        out.extend_from_slice(&[0; HEADER + CHECKSUM]);
-        pieces.take(len, out);
-        finish_chunk(level, start, out);
-        left -= len;
-    }
+/// Bytes to an S2 stream. Keeps nothing of one burst for the next, so one serves all links of a
+/// thread; what it has is the room to work in: once used, 64 KiB (fast) or 144 KiB (better).
+#[derive(Default)]
+pub struct Encoder {
+    tables: s2::Encoder,
 }
 
-/// Turns the data behind the room for a header at `start` into a chunk.
-fn finish_chunk(level: Level, start: usize, out: &mut Vec<u8>) {
-    let body = start + HEADER;
-    let data = body + CHECKSUM;
-    let sum = checksum(&out[data..]);
-    let mut kind = RAW;
-    if let Some(block) = compress(level, &out[data..]) {
-        kind = COMPRESSED;
-        out.truncate(data);
-        out.extend_from_slice(&block);
+impl Encoder {
+    /// Owns nothing yet.
+    pub fn new() -> Self {
+        Self::default()
     }
-    let [a, b, c, _] = ((out.len() - body) as u32).to_le_bytes();
-    out[start..body].copy_from_slice(&[kind, a, b, c]);
-    out[body..data].copy_from_slice(&sum.to_le_bytes());
-}
 
-/// The block for a chunk's data, if it saves enough for the reader's work to be worth it.
-fn compress(level: Level, data: &[u8]) -> Option<Vec<u8>> {
-    if data.len() < WORTH_TRYING {
-        return None;
+    /// Appends one burst to `out`: the identifier, then the bytes of all pieces in chunks of at most
+    /// 64 KiB, whatever the pieces' sizes. No bytes, no burst.
+    ///
+    /// `out` grows by no more than the input, 10 bytes, and 8 for each chunk.
+    pub fn burst(&mut self, level: Level, pieces: &[IoSlice<'_>], out: &mut Vec<u8>) {
+        if pieces.iter().all(|piece| piece.is_empty()) {
+            return;
+        }
+        out.extend_from_slice(&[IDENTIFIER, S2.len() as u8, 0, 0]);
+        out.extend_from_slice(&S2);
+        let mut pieces = Pieces::new(pieces);
+        while let Some(first) = pieces.next(CHUNK) {
+            let head = out.len();
+            out.extend_from_slice(&[0; HEAD]);
+            let (kind, sum) = if first.len() >= WORTH_OWN_CHUNK {
+                self.body(level, first, out)
+            } else {
+                out.extend_from_slice(first);
+                while let Some(more) = pieces.next(CHUNK - (out.len() - head - HEAD)) {
+                    out.extend_from_slice(more);
+                }
+                self.body_in_place(level, head + HEAD, out)
+            };
+            let length = (out.len() - head - HEADER) as u32;
+            let [a, b, c, _] = length.to_le_bytes();
+            let [d, e, f, g] = sum.to_le_bytes();
+            out[head..head + HEAD].copy_from_slice(&[kind, a, b, c, d, e, f, g]);
+        }
     }
-    let block = match level {
-        Level::Uncompressed => return None,
-        Level::Fast => s2::encode(data),
-        Level::Best if data.len() >= WORTH_BEST => s2::encode_best(data),
-        Level::Better | Level::Best => s2::encode_better(data),
-    };
-    (block.len() + data.len() / 16 <= data.len()).then_some(block)
+
+    /// Appends what stands for the data: the kind of the chunk, and its checksum.
+    fn body(&mut self, level: Level, data: &[u8], out: &mut Vec<u8>) -> (u8, u32) {
+        let kind = match self.compress(level, data) {
+            Some(block) => {
+                out.extend_from_slice(&block);
+                COMPRESSED
+            }
+            None => {
+                out.extend_from_slice(data);
+                RAW
+            }
+        };
+        (kind, checksum(data))
+    }
+
+    /// The same for data that was gathered at the end of `out`.
+    fn body_in_place(&mut self, level: Level, body: usize, out: &mut Vec<u8>) -> (u8, u32) {
+        let sum = checksum(&out[body..]);
+        match self.compress(level, &out[body..]) {
+            Some(block) => {
+                out.truncate(body);
+                out.extend_from_slice(&block);
+                (COMPRESSED, sum)
+            }
+            None => (RAW, sum),
+        }
+    }
+
+    /// The block for a chunk's data, if it saves enough for the reader's work to be worth it.
+    fn compress(&mut self, level: Level, data: &[u8]) -> Option<Vec<u8>> {
+        if data.len() < WORTH_TRYING {
+            return None;
+        }
+        let block = match level {
+            Level::Uncompressed => return None,
+            Level::Fast => self.tables.encode(data),
+            // Its tables are too large to be kept.
+            Level::Best if data.len() >= WORTH_BEST => s2::encode_best(data),
+            Level::Better | Level::Best => self.tables.encode_better(data),
+        };
+        (block.len() + data.len() / 16 <= data.len()).then_some(block)
+    }
 }
 
 /// The pieces as one row of bytes.
@@ -84,19 +123,16 @@ impl<'a> Pieces<'a> {
         }
     }
 
-    /// Appends the next `len` bytes, or those that are left.
-    fn take(&mut self, mut len: usize, out: &mut Vec<u8>) {
-        while len > 0 {
-            if self.current.is_empty() {
-                match self.rest.next() {
-                    Some(piece) => self.current = piece,
-                    None => return,
-                }
-            }
-            let (now, later) = self.current.split_at(len.min(self.current.len()));
-            out.extend_from_slice(now);
-            len -= now.len();
-            self.current = later;
+    /// The next bytes that are in one piece, at most so many; `None`: none, or no room for one.
+    fn next(&mut self, most: usize) -> Option<&'a [u8]> {
+        if most == 0 {
+            return None;
         }
+        while self.current.is_empty() {
+            self.current = self.rest.next()?;
+        }
+        let (now, later) = self.current.split_at(most.min(self.current.len()));
+        self.current = later;
+        Some(now)
     }
 }

@@ -72,7 +72,7 @@ fn decode(stream: &[u8]) -> Result<Vec<u8>, S2Error> {
 
 fn encode(level: Level, data: &[u8]) -> Vec<u8> {
     let mut out = Vec::new();
-    encode_burst(level, &[IoSlice::new(data)], &mut out);
+    Encoder::new().burst(level, &[IoSlice::new(data)], &mut out);
     out
 }
 
@@ -118,8 +118,8 @@ fn a_ping_is_what_a_go_server_sends() {
 #[test]
 fn nothing_is_no_burst() {
     let mut out = Vec::new();
-    encode_burst(Level::Fast, &[], &mut out);
-    encode_burst(Level::Fast, &[IoSlice::new(b"")], &mut out);
+    Encoder::new().burst(Level::Fast, &[], &mut out);
+    Encoder::new().burst(Level::Fast, &[IoSlice::new(b"")], &mut out);
     assert_eq!(out, b"");
 }
 
@@ -383,8 +383,8 @@ fn chunks_hold_64_kib_and_join_small_pieces() {
         IoSlice::new(&small[300..]),
     ];
     let (mut joined, mut whole) = (Vec::new(), Vec::new());
-    encode_burst(Level::Fast, &pieces, &mut joined);
-    encode_burst(Level::Fast, &[IoSlice::new(&small)], &mut whole);
+    Encoder::new().burst(Level::Fast, &pieces, &mut joined);
+    Encoder::new().burst(Level::Fast, &[IoSlice::new(&small)], &mut whole);
     assert_eq!(joined, whole);
 
     for level in LEVELS {
@@ -429,7 +429,7 @@ proptest! {
     ) {
         let pieces: Vec<IoSlice> = data.chunks(cut).map(IoSlice::new).collect();
         let mut stream = Vec::new();
-        encode_burst(level, &pieces, &mut stream);
+        Encoder::new().burst(level, &pieces, &mut stream);
         let chunks = data.len().div_ceil(64 << 10);
         prop_assert!(stream.len() <= ID.len() + data.len() + chunks * (HEADER + CHECKSUM));
         let (all, error) = read(&stream, piece, room);
