@@ -8,6 +8,7 @@ pub mod leaf;
 mod liveness;
 mod pace;
 pub mod queue;
+mod told;
 pub mod uplink;
 
 use std::borrow::Cow;
@@ -104,6 +105,15 @@ pub enum Role {
     Upstream,
     /// We are the peer's hub.
     Downstream,
+}
+
+/// The [`Standing::cluster`] of a name.
+fn cluster_number(name: &str) -> u64 {
+    use std::hash::BuildHasher;
+    if name.is_empty() {
+        return 0;
+    }
+    foldhash::fast::FixedState::with_seed(0).hash_one(name) | 1
 }
 
 /// What is at the other end of a link, and so how operations are understood and how interest and

@@ -6,17 +6,16 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use hashbrown::HashTable;
-
 use crate::account::perms::{HubRules, LeafRules};
 use crate::config::model::{Remote, Scheme, Secret, Way};
-use crate::interest::{EntryId, Reach};
+use crate::interest::Reach;
 use crate::link::compression::{Choice, Level, choose};
 use crate::link::liveness::{Beat, Liveness};
+use crate::link::told::Told;
 use crate::link::uplink::Attempt;
 use crate::link::{
     Action, Cx, Encoding, Env, Event, Neighbour, Offer, Outlet, Proof, Role, Secured, Standing,
-    Target, Upgrade,
+    Target, Upgrade, cluster_number,
 };
 use crate::message::Message;
 use crate::subject;
@@ -105,7 +104,7 @@ pub struct Leaf {
     compression: Choice,
     hub: Hub,
     rules: LeafRules,
-    told: HashTable<Told>,
+    told: Told,
     liveness: Liveness,
     info_on_connect: bool,
     down: LinkDown,
@@ -128,15 +127,6 @@ enum Phase {
     Syncing { until: Instant },
     /// Both sides know what the other wants.
     Synced,
-}
-
-/// What the hub knows of one of our subjects.
-#[derive(Debug)]
-struct Told {
-    entry: EntryId,
-    /// `None`: outside of any queue group. By name, as the number may go to another group.
-    queue: Option<Box<[u8]>>,
-    weight: u32,
 }
 
 impl Leaf {
@@ -163,7 +153,7 @@ impl Leaf {
             compression: Choice::Clear("off"),
             hub: Hub::default(),
             rules,
-            told: HashTable::new(),
+            told: Told::default(),
             liveness: Liveness::new(now, FIRST_PING),
             info_on_connect: false,
             down: LinkDown::default(),
@@ -528,52 +518,6 @@ impl Leaf {
         }
         Label(self)
     }
-
-    fn say(&mut self, offer: &Offer<'_>, queue: Option<&[u8]>, weight: u32, out: &mut Vec<u8>) {
-        let hash = entry_hash(offer.entry);
-        let same = |told: &Told| told.entry == offer.entry && told.queue.as_deref() == queue;
-        match (self.told.find_mut(hash, same), weight) {
-            (None, 0) => {}
-            (Some(told), weight) if told.weight == weight => {}
-            (Some(told), weight) if weight > 0 => {
-                told.weight = weight;
-                // A plain line carries no weight: it has been said.
-                if let Some(name) = queue {
-                    write::interest(out, offer.subject, Some((name, weight)));
-                }
-            }
-            (Some(_), _) => {
-                if let Ok(found) = self.told.find_entry(hash, same) {
-                    found.remove();
-                }
-                write::interest_gone(out, offer.subject, queue);
-            }
-            (None, weight) => {
-                let told = Told {
-                    entry: offer.entry,
-                    queue: queue.map(Into::into),
-                    weight,
-                };
-                self.told
-                    .insert_unique(hash, told, |told| entry_hash(told.entry));
-                write::interest(out, offer.subject, queue.map(|name| (name, weight)));
-            }
-        }
-    }
-}
-
-/// Entry numbers are ours, not a peer's: spreading them is enough.
-fn entry_hash(entry: EntryId) -> u64 {
-    u64::from(entry.0).wrapping_mul(0x9e37_79b9_7f4a_7c15)
-}
-
-/// Equal for equal names, 0 for none.
-fn cluster_number(name: &str) -> u64 {
-    use std::hash::BuildHasher;
-    if name.is_empty() {
-        return 0;
-    }
-    foldhash::fast::FixedState::with_seed(0).hash_one(name) | 1
 }
 
 impl Neighbour for Leaf {
@@ -832,24 +776,12 @@ impl Neighbour for Leaf {
         if !self.is_open() {
             return;
         }
-        let out = outlet.queue.buffer(outlet.pool);
-        let plain = offer.plain && self.rules.may_advertise(offer.subject);
-        self.say(offer, None, u32::from(plain), out);
-        // Groups that are gone, then those that are there.
-        let gone: Vec<Box<[u8]>> = self
-            .told
-            .iter_hash(entry_hash(offer.entry))
-            .filter(|told| told.entry == offer.entry)
-            .filter_map(|told| told.queue.clone())
-            .filter(|name| !offer.groups.iter().any(|(group, _)| *group == &**name))
-            .collect();
-        for name in gone {
-            self.say(offer, Some(&name), 0, out);
-        }
-        for (name, weight) in offer.groups {
-            let allowed = self.rules.may_advertise_queue(offer.subject, name);
-            self.say(offer, Some(name), if allowed { *weight } else { 0 }, out);
-        }
+        let rules = &self.rules;
+        self.told
+            .offer(offer, outlet.buffer(), |subject, queue| match queue {
+                None => rules.may_advertise(subject),
+                Some(name) => rules.may_advertise_queue(subject, name),
+            });
     }
 
     fn announce_lame_duck(&mut self, _: &mut Cx<'_>) {}
