@@ -10,7 +10,7 @@ pub mod model;
 mod options;
 pub mod parse;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 mod units;
 pub mod value;
 

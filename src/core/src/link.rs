@@ -1,6 +1,7 @@
 //! One peer as the core sees it: what it is (a [`Neighbour`]), what waits to be written to it, and
 //! how it is kept alive.
 
+pub mod acceptor;
 pub mod client;
 pub mod compression;
 pub(crate) mod delay;
@@ -25,7 +26,7 @@ use crate::message::Message;
 use crate::random::{Entropy, Random};
 use crate::time::Instant;
 use crate::wire::error::ProtoError;
-use crate::wire::parse::Parsed;
+use crate::wire::parse::{ParseLimits, Parsed};
 use crate::wire::{Op, write};
 use compression::Level;
 use queue::{OutQueue, Pool};
@@ -105,6 +106,22 @@ pub enum Role {
     Upstream,
     /// We are the peer's hub.
     Downstream,
+}
+
+/// Fifteen characters of 11 random bytes (client protocol, INFO).
+fn draw_nonce(cx: &mut Cx<'_>) -> String {
+    let mut bytes = [0u8; 11];
+    cx.entropy.fill(&mut bytes);
+    data_encoding::BASE64URL_NOPAD.encode(&bytes)
+}
+
+/// Leaf lines may be 16 times as long as a client's (leaf protocol, limits).
+fn leaf_limits(env: &Env) -> ParseLimits {
+    ParseLimits {
+        control_line: env.limits.max_control_line.saturating_mul(16),
+        payload: env.limits.max_payload,
+        headers: true,
+    }
 }
 
 /// The [`Standing::cluster`] of a name.

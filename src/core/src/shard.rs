@@ -67,6 +67,7 @@ pub struct Wants {
 
 #[derive(Debug)]
 struct Account {
+    name: Arc<str>,
     interest: Interest,
     /// Leaf links that are to know of its interest.
     leafs: Vec<u32>,
@@ -232,6 +233,7 @@ impl<N: Neighbour> Shard<N> {
                 .insert(name.clone(), shard.accounts.len() as u32);
             let seed = shard.random.draw();
             shard.accounts.push(Account {
+                name,
                 interest: Interest::new(seed),
                 leafs: Vec::new(),
                 loop_name: loop_name.into(),

@@ -18,6 +18,8 @@ use crate::time::Instant;
 /// What a user may publish and subscribe to. Immutable; callers share it in an [`Arc`].
 #[derive(Debug)]
 pub struct Perms {
+    /// As configured: a leaf is told.
+    stated: Permissions,
     publish: Publish,
     subscribe: Rules,
     responses: Option<ResponseRule>,
@@ -46,6 +48,7 @@ impl Perms {
             Publish::Some(Rules::compile(&permissions.publish))
         };
         Perms {
+            stated: permissions.clone(),
             publish,
             subscribe: Rules::compile(&permissions.subscribe),
             responses: permissions.responses,
@@ -55,6 +58,29 @@ impl Perms {
     /// Whether they restrict nothing, like `permissions: {}`: callers can then do without.
     pub fn is_unrestricted(&self) -> bool {
         matches!(self.publish, Publish::Everything) && self.subscribe.is_empty()
+    }
+
+    /// As they were configured.
+    pub fn stated(&self) -> &Permissions {
+        &self.stated
+    }
+
+    /// Whether a leaf that is bound to the user may be sent a message on `subject`, which also is
+    /// whether it may ask for a literal `subject`. Entries with a queue allow nothing.
+    pub fn may_hear(&self, subject: &[u8]) -> bool {
+        self.subscribe.permits(subject)
+    }
+
+    /// Whether a leaf that is bound to the user may be told that somebody here wants `pattern`: all of
+    /// it is what the user may publish.
+    pub fn may_be_offered(&self, pattern: &[u8]) -> bool {
+        match &self.publish {
+            Publish::Everything => true,
+            Publish::Nothing => false,
+            Publish::Some(Rules { allow, deny }) => {
+                allow.as_ref().is_none_or(|allow| allow.covers(pattern)) && !deny.covers(pattern)
+            }
+        }
     }
 
     /// Whether the lists allow publishing to `subject`, whatever requests were received.
@@ -495,6 +521,59 @@ impl LeafRules {
     pub fn may_send(&self, subject: &[u8]) -> bool {
         (self.export.permits(subject) || starts_with_any(subject, &ALWAYS_SENT))
             && !self.deny_exports.matches(subject)
+    }
+}
+
+/// What may cross a leaf link on the side of the acceptor: the permissions of the user that the leaf
+/// is bound to, and what it says in CONNECT that it must not be sent.
+#[derive(Debug, Default)]
+pub struct AcceptorRules {
+    perms: Option<LinkPerms>,
+    deny: Patterns,
+}
+
+impl AcceptorRules {
+    /// `perms`: `None` is everything; `deny` is `deny_pub` of CONNECT.
+    pub fn new(perms: Option<Arc<Perms>>, deny: &[String]) -> Self {
+        AcceptorRules {
+            perms: perms.map(LinkPerms::new),
+            deny: Patterns::compile(deny),
+        }
+    }
+
+    /// The user's permissions, for INFO.
+    pub fn stated(&self) -> Option<&Permissions> {
+        let perms = self.perms.as_ref()?;
+        Some(perms.rules().stated())
+    }
+
+    /// Whether the leaf may publish to `subject` now. Answers and acknowledgements always pass.
+    pub fn may_receive(&mut self, now: Instant, subject: &[u8]) -> bool {
+        let Some(perms) = &mut self.perms else {
+            return true;
+        };
+        perms.may_publish(now, subject) || starts_with_any(subject, &ALWAYS_SENT)
+    }
+
+    /// Whether a message on `subject` may be sent to the leaf, and so whether it may ask for it by
+    /// this very name.
+    pub fn may_send(&self, subject: &[u8]) -> bool {
+        let perms = self.perms.as_ref();
+        perms.is_none_or(|perms| perms.rules().may_hear(subject)) && !self.deny.matches(subject)
+    }
+
+    /// Whether the leaf may be told that somebody here wants `pattern`.
+    pub fn may_advertise(&self, pattern: &[u8]) -> bool {
+        let perms = self.perms.as_ref();
+        starts_with_any(pattern, &ALWAYS_ADVERTISED)
+            || perms.is_none_or(|perms| perms.rules().may_be_offered(pattern))
+    }
+
+    /// The leaf was sent a request with this reply: see [`LinkPerms::track_response`].
+    pub fn track_response(&mut self, now: Instant, reply: &[u8]) {
+        if let Some(perms) = &mut self.perms {
+            perms.track_response(now, reply);
+        }
     }
 }
 

@@ -36,7 +36,7 @@ pub(super) fn load_text(text: &str) -> Result<Loaded, ConfigErrors> {
 }
 
 /// What a text in order, whatever its warnings, gives.
-pub(super) fn config(text: &str) -> Config {
+pub(crate) fn config(text: &str) -> Config {
     load_text(text)
         .map_err(|e| format!("{text}: {e}"))
         .unwrap()

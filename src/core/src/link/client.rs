@@ -12,7 +12,7 @@ use crate::interest::Reach;
 use crate::link::liveness::{Beat, Liveness};
 use crate::link::{
     Action, Cx, Encoding, Env, Neighbour, Offer, Outlet, Proof, Role, Secured, Standing, Target,
-    Upgrade,
+    Upgrade, draw_nonce,
 };
 use crate::message::Message;
 use crate::subject;
@@ -393,13 +393,6 @@ impl Client {
         }
         Prefix(&self.who)
     }
-
-    /// Fifteen characters of 11 random bytes (client protocol, INFO).
-    fn draw_nonce(cx: &mut Cx<'_>) -> String {
-        let mut bytes = [0u8; 11];
-        cx.entropy.fill(&mut bytes);
-        data_encoding::BASE64URL_NOPAD.encode(&bytes)
-    }
 }
 
 impl Neighbour for Client {
@@ -408,7 +401,7 @@ impl Neighbour for Client {
         let limits = &cx.env.limits;
         self.liveness = Liveness::new(cx.now, limits.ping_interval);
         if cx.env.users.needs_nonce() {
-            self.who.nonce = Some(Self::draw_nonce(cx));
+            self.who.nonce = Some(draw_nonce(cx));
         }
         self.write_info(cx.env, false, cx.queue.buffer(cx.pool));
         if cx.clients > limits.max_connections {

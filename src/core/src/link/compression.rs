@@ -81,6 +81,19 @@ impl Mode {
     }
 }
 
+/// How our INFO names what is configured; `None`: not at all, as servers did before there was any.
+pub(crate) fn said(own: &Compression) -> Option<&'static str> {
+    Some(match own {
+        Compression::NotSupported => return None,
+        Compression::Off => "off",
+        Compression::Accept => "accept",
+        Compression::Fast => Level::Fast.name(),
+        Compression::Better => Level::Better.name(),
+        Compression::Best => Level::Best.name(),
+        Compression::Auto(_) => "s2_auto",
+    })
+}
+
 /// Chooses for a link whose other side says `peer` in its INFO.
 pub(crate) fn choose(own: &Compression, peer: Option<&str>) -> Result<Choice, ProtoError> {
     let own_mode = match own {

@@ -15,14 +15,14 @@ use crate::link::told::Told;
 use crate::link::uplink::Attempt;
 use crate::link::{
     Action, Cx, Encoding, Env, Event, Neighbour, Offer, Outlet, Proof, Role, Secured, Standing,
-    Target, Upgrade, cluster_number,
+    Target, Upgrade, cluster_number, leaf_limits,
 };
 use crate::message::Message;
 use crate::subject;
 use crate::time::Instant;
 use crate::wire::error::ProtoError;
 use crate::wire::info::{LeafConnect, LeafInfo};
-use crate::wire::parse::{self, ParseLimits, Parsed};
+use crate::wire::parse::{self, Parsed};
 use crate::wire::{Op, write};
 
 /// The shortest time for the second INFO after CONNECT (leaf protocol, timers): a hub looks up
@@ -37,8 +37,6 @@ const SIGN_TIMEOUT: Duration = Duration::from_secs(2);
 const SYNC_TIMEOUT: Duration = Duration::from_secs(60);
 /// The first ping after the link is up, spread by up to a fifth (leaf protocol, keepalive).
 const FIRST_PING: Duration = Duration::from_secs(1);
-/// Leaf lines may be 16 times as long as a client's (leaf protocol, limits).
-const CONTROL_LINE_FACTOR: usize = 16;
 /// A loop and equal cluster names do not go away by themselves (leaf protocol, errors).
 const LONG_DELAY: Duration = Duration::from_secs(31);
 /// A hub that wants a newer version.
@@ -527,15 +525,7 @@ impl Neighbour for Leaf {
 
     #[inline]
     fn parse<'a>(&self, buf: &'a [u8], env: &Env) -> Result<Parsed<'a>, ProtoError> {
-        let limits = ParseLimits {
-            control_line: env
-                .limits
-                .max_control_line
-                .saturating_mul(CONTROL_LINE_FACTOR),
-            payload: env.limits.max_payload,
-            headers: true,
-        };
-        parse::leaf(buf, &limits)
+        parse::leaf(buf, &leaf_limits(env))
     }
 
     #[inline]

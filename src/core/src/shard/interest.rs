@@ -173,6 +173,14 @@ impl<N: Neighbour> Shard<N> {
     }
 
     pub(super) fn want(&mut self, place: u32, subject: &[u8], queue: Option<(&[u8], u32)>) {
+        let at = self.links.get(place).map_or(NONE, |link| link.account);
+        if let Some(account) = self.accounts.get(at as usize)
+            && account.loop_name.as_bytes() == subject
+        {
+            // A link that we dialled sees this by itself, and says how long to wait.
+            let name = account.name.as_bytes().into();
+            return self.fail(place, &ProtoError::LoopDetected { account: name });
+        }
         let name = queue.map(|(name, _)| name);
         let weight = queue.map_or(1, |(_, weight)| weight);
         let known = self.find_key(place, subject, name);

@@ -68,6 +68,8 @@ pub enum ProtoError {
     StaleLeafLink,
     /// Leaf: a client dialled the leaf port.
     WrongPort,
+    /// Leaf: a gateway of this name dialled the leaf port.
+    GatewayOnLeafPort(Box<str>),
     /// Leaf: the peer's cluster name contains a space.
     ClusterNameHasSpaces,
     /// Leaf: `LS+` on a malformed subject; it is dropped.
@@ -106,6 +108,10 @@ impl ProtoError {
             Self::ClusterNameHasSpaces => "cluster name cannot contain spaces",
             Self::InvalidSubscription => "Invalid Subscription",
             Self::DuplicateLink => "Duplicate Remote LeafNode Connection",
+            Self::GatewayOnLeafPort(name) => {
+                let before = "Rejecting connection from gateway ";
+                return Some(sentence(before, name.as_bytes(), " on the leafnode port"));
+            }
             Self::PublishDenied(subject) => {
                 return Some(sentence(
                     "Permissions Violation for Publish to ",
@@ -180,7 +186,7 @@ impl ProtoError {
             Self::StaleConnection | Self::StaleLeafLink => "Stale Connection",
             Self::MaxSubscriptions => "Maximum Subscriptions Exceeded",
             Self::SameCluster => "Cluster Names Identical",
-            Self::WrongPort => "Incorrect Port",
+            Self::WrongPort | Self::GatewayOnLeafPort(_) => "Incorrect Port",
             Self::DuplicateLink => "Duplicate Remote LeafNode Connection",
             Self::UnknownOperation
             | Self::Malformed(_)

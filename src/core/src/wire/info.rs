@@ -320,9 +320,146 @@ impl LeafConnect<'_> {
     }
 }
 
+/// `INFO` to a leaf that has dialled us.
+///
+/// Leaf protocol, INFO: in this order; false, zero and empty optional fields are omitted. `proto` is 1,
+/// as from 3 on it would claim message tracing.
+#[derive(Clone, Debug, Serialize)]
+pub struct HubInfo<'a> {
+    /// Our public nkey, `N...`.
+    pub server_id: &'a str,
+    /// Our name.
+    pub server_name: &'a str,
+    /// Leafs decide by it what they may use.
+    pub version: &'a str,
+    /// Always 1.
+    pub proto: u8,
+    /// What it was built with; informational.
+    pub go: &'a str,
+    /// The listener's host, or what is advertised for it.
+    pub host: &'a str,
+    /// The listener's port, or what is advertised for it.
+    pub port: u16,
+    /// Whether header blocks are supported.
+    pub headers: bool,
+    /// Always true; says nothing.
+    pub auth_required: bool,
+    /// The leaf must upgrade to TLS at once.
+    #[serde(skip_serializing_if = "is_false")]
+    pub tls_required: bool,
+    /// It must show a certificate.
+    #[serde(skip_serializing_if = "is_false")]
+    pub tls_verify: bool,
+    /// The longest message taken, in bytes.
+    pub max_payload: usize,
+    /// `host:port`.
+    pub ip: &'a str,
+    /// The link's id; without it a leaf takes the port for another kind.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub client_id: u64,
+    /// What the leaf signs. Not in the answer to CONNECT.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub nonce: Option<&'a str>,
+    /// Our compression mode; `None` where none can be agreed on any more, or never could.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub compression: Option<&'a str>,
+    /// Our cluster, or our name if we are a leaf ourselves.
+    #[serde(skip_serializing_if = "str::is_empty")]
+    pub cluster: &'a str,
+    /// Whether this answers CONNECT.
+    #[serde(skip_serializing_if = "is_false")]
+    pub connect_info: bool,
+    /// The account the leaf is bound to.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub remote_account: Option<&'a str>,
+    /// What the leaf may receive.
+    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "rules")]
+    pub import: Option<&'a SubjectRules>,
+    /// What the leaf may publish.
+    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "rules")]
+    pub export: Option<&'a SubjectRules>,
+    /// Always true: CONNECT is answered.
+    pub info_on_connect: bool,
+    /// `host:port` of all leaf listeners. Never left out: older leafs take that for a wrong port.
+    pub leafnode_urls: &'a [String],
+}
+
+impl HubInfo<'_> {
+    /// Appends the whole `INFO` line.
+    pub fn write(&self, out: &mut Vec<u8>) {
+        write::info(out, &json(self));
+    }
+}
+
+/// The `CONNECT` of a leaf that has dialled us (leaf protocol, CONNECT).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LeafHello {
+    /// Its version; empty counts as too old for any `min_version`.
+    pub version: String,
+    /// The user's public nkey. Empty text counts as absent, here and below.
+    pub nkey: Option<String>,
+    /// The user's JWT.
+    pub jwt: Option<Secret>,
+    /// The signature over the nonce, in base64.
+    pub sig: Option<Secret>,
+    /// User name.
+    pub user: Option<String>,
+    /// Password.
+    pub pass: Option<Secret>,
+    /// Token.
+    pub auth_token: Option<Secret>,
+    /// Its public nkey; informational.
+    pub server_id: String,
+    /// Its name: tells duplicates.
+    pub name: String,
+    /// It takes the hub's role.
+    pub is_hub: bool,
+    /// Its cluster, else its name.
+    pub cluster: String,
+    /// It understands header blocks.
+    pub headers: bool,
+    /// What must not be delivered to it.
+    pub deny_pub: Vec<String>,
+    /// It does not want interest of our other leafs.
+    pub isolate: bool,
+    /// The compression in effect; informational.
+    pub compress_mode: String,
+    /// Its own account's name: tells duplicates.
+    pub remote_account: String,
+    /// Not empty: a client, on the wrong port.
+    pub lang: String,
+    /// Not empty: a gateway, on the wrong port.
+    pub gateway: String,
+    /// Obsolete; who gives it is refused.
+    pub account: Option<String>,
+    /// Obsolete; who gives it is refused.
+    pub new_account: bool,
+}
+
+impl LeafHello {
+    /// Reads the argument of `CONNECT`. What is not an object of the right types closes the link
+    /// without a word.
+    pub fn parse(json: &[u8]) -> Result<Self, ProtoError> {
+        serde_json::from_slice(json).map_err(|_| ProtoError::Malformed("JSON of CONNECT"))
+    }
+}
+
 /// Text and numbers into memory: serde_json has nothing to fail on there.
 fn json(value: &impl Serialize) -> Vec<u8> {
     serde_json::to_vec(value).unwrap_or_default()
+}
+
+/// What is empty is omitted.
+fn rules<S: Serializer>(rules: &Option<&SubjectRules>, serializer: S) -> Result<S::Ok, S::Error> {
+    #[derive(Serialize)]
+    struct Lists<'a> {
+        #[serde(skip_serializing_if = "<[String]>::is_empty")]
+        allow: &'a [String],
+        #[serde(skip_serializing_if = "<[String]>::is_empty")]
+        deny: &'a [String],
+    }
+    let lists = rules.map(|SubjectRules { allow, deny }| Lists { allow, deny });
+    lists.serialize(serializer)
 }
 
 fn is_false(value: &bool) -> bool {
@@ -426,6 +563,29 @@ read_object!(LeafInfo {
     export,
     leafnode_urls,
     ws_connect_urls,
+});
+
+read_object!(LeafHello {
+    version,
+    nkey,
+    jwt,
+    sig,
+    user,
+    pass,
+    auth_token,
+    server_id,
+    name,
+    is_hub,
+    cluster,
+    headers,
+    deny_pub,
+    isolate,
+    compress_mode,
+    remote_account,
+    lang,
+    gateway,
+    account,
+    new_account,
 });
 
 #[derive(Default)]
