@@ -1,10 +1,12 @@
 //! petiole as a leaf of real hubs of all three versions, and of hubs that misbehave: the
-//! leafnode protocol's checklist from the side of the solicitor, item by item.
+//! leafnode protocol's checklist from the side of the solicitor, item by item. And leafs of all
+//! versions at the core's acceptor.
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
 
 #[path = "../support/mod.rs"]
 mod support;
 
+mod acceptor;
 mod clients;
 mod common;
 mod fake;
