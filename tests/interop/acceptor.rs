@@ -145,6 +145,7 @@ async fn serve(
         compression,
         tls: None,
         auth_timeout: Duration::from_secs(2),
+        min_version: None,
         isolate: false,
     });
     let hub = Hub(Shard::new(env, [], Box::new(Random::new(u64::from(port)))));

@@ -3,6 +3,7 @@
 pub mod error;
 pub mod info;
 pub mod parse;
+pub mod version;
 pub mod write;
 
 use crate::message::Message;

@@ -24,6 +24,7 @@ use crate::time::Instant;
 use crate::wire::error::ProtoError;
 use crate::wire::info::{HubInfo, LeafHello, LeafInfo};
 use crate::wire::parse::{self, Parsed};
+use crate::wire::version::Version;
 use crate::wire::{Op, write};
 
 #[cfg(test)]
@@ -51,6 +52,8 @@ pub struct LeafPort {
     pub tls: Option<ClientTls>,
     /// Time from the connection to CONNECT.
     pub auth_timeout: Duration,
+    /// `min_version`: older leafs are refused.
+    pub min_version: Option<Version>,
     /// No leaf is told what the others want.
     pub isolate: bool,
 }
@@ -310,6 +313,14 @@ impl Acceptor {
             account: hello.remote_account,
             version: hello.version,
         };
+        let version = Version::parse(&self.who.leaf.version);
+        if let Some(wanted) = self.port.min_version
+            && version.is_none_or(|version| version < wanted)
+        {
+            // Behind the INFO that the leaf waits for (leaf protocol, CONNECT).
+            self.write_info(cx.env, true, cx.queue.buffer(cx.pool));
+            return Err(ProtoError::TooOld(wanted));
+        }
         self.phase = Phase::Open;
         self.liveness
             .start(cx.now, FIRST_PING, cx.env.limits.ping_interval, cx.random);

@@ -6,6 +6,8 @@
 use std::borrow::Cow;
 use std::fmt;
 
+use super::version::Version;
+
 /// The peer broke the protocol, or asked for what it may not have.
 #[non_exhaustive]
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -70,6 +72,8 @@ pub enum ProtoError {
     WrongPort,
     /// Leaf: a gateway of this name dialled the leaf port.
     GatewayOnLeafPort(Box<str>),
+    /// Leaf: older than `min_version`.
+    TooOld(Version),
     /// Leaf: the peer's cluster name contains a space.
     ClusterNameHasSpaces,
     /// Leaf: `LS+` on a malformed subject; it is dropped.
@@ -108,6 +112,10 @@ impl ProtoError {
             Self::ClusterNameHasSpaces => "cluster name cannot contain spaces",
             Self::InvalidSubscription => "Invalid Subscription",
             Self::DuplicateLink => "Duplicate Remote LeafNode Connection",
+            Self::TooOld(wanted) => {
+                let before = "connection rejected since minimum version required is ";
+                return Some(sentence(before, wanted.to_string().as_bytes(), ""));
+            }
             Self::GatewayOnLeafPort(name) => {
                 let before = "Rejecting connection from gateway ";
                 return Some(sentence(before, name.as_bytes(), " on the leafnode port"));
@@ -188,6 +196,7 @@ impl ProtoError {
             Self::SameCluster => "Cluster Names Identical",
             Self::WrongPort | Self::GatewayOnLeafPort(_) => "Incorrect Port",
             Self::DuplicateLink => "Duplicate Remote LeafNode Connection",
+            Self::TooOld(_) => "Minimum Version Required",
             Self::UnknownOperation
             | Self::Malformed(_)
             | Self::InvalidSubject

@@ -43,6 +43,7 @@ use super::url::{BadUrl, parse, redact};
 use crate::config::model::{Remote, Secret, Url, Way};
 use crate::config::units::quote;
 use crate::config::value::{Entry, Map, Node, Value};
+use crate::wire::version::Version;
 
 pub(super) fn leafnodes(entry: &Entry, sink: &mut Sink) -> Vec<Remote> {
     let Value::Map(map) = &entry.node.value else {
@@ -123,15 +124,13 @@ fn min_version(node: &Node, sink: &mut Sink) {
     let Some(text) = sink.string(node) else {
         return;
     };
-    let core = text.split(['-', '+']).next().unwrap_or_default();
-    let parts: Option<Vec<u64>> = core.split('.').map(|part| part.parse().ok()).collect();
-    match parts.as_deref() {
-        Some([major, minor, _]) if (*major, *minor) >= (2, 8) => {}
-        Some([_, _, _]) => sink.error(
+    match Version::parse(&text) {
+        Some(version) if version >= Version([2, 8, 0]) => {}
+        Some(_) => sink.error(
             &node.position,
             "the minimum version should be at least 2.8.0",
         ),
-        _ => sink.error(
+        None => sink.error(
             &node.position,
             "invalid leafnode's minimum version: invalid semver",
         ),

@@ -50,6 +50,7 @@ impl World {
                 compression: Compression::Off,
                 tls: None,
                 auth_timeout: Duration::from_secs(2),
+                min_version: None,
                 isolate: false,
             },
             now: Instant::from_nanos(1_000_000_000),
@@ -343,6 +344,24 @@ fn two_hubs_do_not_hear_of_each_other_35() {
         world.ask(hubs[1], "LS+ zz\r\nLMSG zz 1\r\nx\r\nPING\r\n"),
         "PONG\r\n"
     );
+}
+
+#[test]
+fn an_old_leaf_is_refused_behind_info() {
+    for (version, is_in) in [("2.9.99", false), ("", false), ("2.10.0-RC.1", true)] {
+        let mut world = World::new("");
+        world.port.min_version = Version::parse("2.10.0");
+        let (link, _) = world.dial();
+        let heard = world.ask(link, &format!("CONNECT {{\"version\":\"{version}\"}}\r\n"));
+        assert_eq!(info(&heard)["connect_info"], true);
+        let text = "-ERR 'connection rejected since minimum version required is \"2.10.0\"'\r\n";
+        let rest = behind(&heard, "INFO");
+        assert_eq!(
+            (rest != text, !world.is_closed(link)),
+            (is_in, is_in),
+            "{rest}"
+        );
+    }
 }
 
 #[test]
