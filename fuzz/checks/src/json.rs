@@ -2,6 +2,7 @@
 
 use petiole_core::config::model::Secret;
 use petiole_core::wire::Op;
+use petiole_core::wire::error::ProtoError;
 use petiole_core::wire::info::{
     ClientConnect, HubInfo, LeafConnect, LeafHello, LeafInfo, ServerInfo,
 };
@@ -49,14 +50,7 @@ fn write_hello(hello: &LeafHello) {
         remote_account: &hello.remote_account,
     }
     .write(&mut line);
-    let Ok(Parsed::Op {
-        op: Op::Connect(json),
-        len,
-    }) = parse::leaf(&line, &LIMITS)
-    else {
-        panic!("{:?}", line.escape_ascii().to_string());
-    };
-    assert_eq!(len, line.len());
+    let json = argument("CONNECT", parse::leaf(&line, &LIMITS), &line);
     let again = LeafHello::parse(json).expect("what a leaf writes can be read");
     let expected = LeafHello {
         lang: String::new(),
@@ -66,6 +60,27 @@ fn write_hello(hello: &LeafHello) {
         ..hello.clone()
     };
     assert_eq!(again, expected);
+}
+
+/// The JSON of the one operation that a line was parsed to, which is this one.
+fn argument<'a>(verb: &str, parsed: Result<Parsed<'a>, ProtoError>, line: &[u8]) -> &'a [u8] {
+    match (verb, parsed) {
+        (
+            "CONNECT",
+            Ok(Parsed::Op {
+                op: Op::Connect(json),
+                len,
+            }),
+        ) if len == line.len() => json,
+        (
+            "INFO",
+            Ok(Parsed::Op {
+                op: Op::Info(json),
+                len,
+            }),
+        ) if len == line.len() => json,
+        _ => panic!("{:?}", line.escape_ascii().to_string()),
+    }
 }
 
 fn hides_secrets(connect: &ClientConnect) {
@@ -111,14 +126,7 @@ fn write_connect(connect: &ClientConnect) {
         ..LeafConnect::default()
     }
     .write(&mut line);
-    let Ok(Parsed::Op {
-        op: Op::Connect(json),
-        len,
-    }) = parse::client(&line, &LIMITS)
-    else {
-        panic!("{:?}", line.escape_ascii().to_string());
-    };
-    assert_eq!(len, line.len());
+    let json = argument("CONNECT", parse::client(&line, &LIMITS), &line);
     let again = ClientConnect::parse(json).expect("what we write can be read");
     let expected = ClientConnect {
         version: connect.version.clone(),
@@ -156,14 +164,7 @@ fn write_info(info: &LeafInfo) {
         ..ServerInfo::default()
     }
     .write(&mut line);
-    let Ok(Parsed::Op {
-        op: Op::Info(json),
-        len,
-    }) = parse::leaf(&line, &LIMITS)
-    else {
-        panic!("{:?}", line.escape_ascii().to_string());
-    };
-    assert_eq!(len, line.len());
+    let json = argument("INFO", parse::leaf(&line, &LIMITS), &line);
     let again = LeafInfo::parse(json).expect("what we write can be read");
     let expected = LeafInfo {
         server_id: info.server_id.clone(),
@@ -216,14 +217,7 @@ fn write_hub_info(info: &LeafInfo) {
         leafnode_urls: &urls,
     }
     .write(&mut line);
-    let Ok(Parsed::Op {
-        op: Op::Info(json),
-        len,
-    }) = parse::leaf(&line, &LIMITS)
-    else {
-        panic!("{:?}", line.escape_ascii().to_string());
-    };
-    assert_eq!(len, line.len());
+    let json = argument("INFO", parse::leaf(&line, &LIMITS), &line);
     let again = LeafInfo::parse(json).expect("what we write can be read");
     let expected = LeafInfo {
         proto: 1,

@@ -489,7 +489,7 @@ impl LeafRules {
     }
 
     fn may_advertise_to(&self, pattern: &[u8], queue: Option<&[u8]>) -> bool {
-        if starts_with_any(pattern, &ALWAYS_ADVERTISED) {
+        if is_always_advertised(pattern) {
             return true;
         }
         let hidden = HIDDEN.iter().copied().chain(self.domain_api.as_deref());
@@ -565,7 +565,7 @@ impl AcceptorRules {
     /// Whether the leaf may be told that somebody here wants `pattern`.
     pub fn may_advertise(&self, pattern: &[u8]) -> bool {
         let perms = self.perms.as_ref();
-        starts_with_any(pattern, &ALWAYS_ADVERTISED)
+        is_always_advertised(pattern)
             || perms.is_none_or(|perms| perms.rules().may_be_offered(pattern))
     }
 
@@ -575,6 +575,11 @@ impl AcceptorRules {
             perms.track_response(now, reply);
         }
     }
+}
+
+/// Whether interest in `subject` passes a leaf link whatever permissions say.
+pub(crate) fn is_always_advertised(subject: &[u8]) -> bool {
+    starts_with_any(subject, &ALWAYS_ADVERTISED)
 }
 
 fn starts_with_any(subject: &[u8], prefixes: &[&[u8]]) -> bool {

@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::account::perms::AcceptorRules;
+use crate::account::perms::{AcceptorRules, is_always_advertised};
 use crate::auth::users::{AuthError, Claim, Outcome, Verdict};
 use crate::config::model::{Compression, ConnectionType, Secret, SubjectRules};
 use crate::interest::Reach;
@@ -32,8 +32,6 @@ mod tests;
 
 /// The first ping after the link is up, spread by up to a fifth (leaf protocol, keepalive).
 const FIRST_PING: Duration = Duration::from_secs(1);
-/// Interest that the leaf may have whatever its permissions say.
-const RESERVED: [&[u8]; 3] = [b"$LDS.", b"$GR.", b"_GR_."];
 
 /// A port that leafs dial, as its links need to know it.
 #[derive(Clone, Debug)]
@@ -358,8 +356,10 @@ impl Acceptor {
             return Ok(Action::Done);
         }
         // Wildcards are filtered per message.
-        let reserved = RESERVED.iter().any(|prefix| subject.starts_with(prefix));
-        if !reserved && !subject::has_wildcard(subject) && !self.rules.may_send(subject) {
+        if !is_always_advertised(subject)
+            && !subject::has_wildcard(subject)
+            && !self.rules.may_send(subject)
+        {
             let error = ProtoError::SubscribeDenied {
                 subject: subject.into(),
                 queue: None,

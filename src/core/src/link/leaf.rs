@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::account::perms::{HubRules, LeafRules};
+use crate::account::perms::{HubRules, LeafRules, is_always_advertised};
 use crate::config::model::{Remote, Scheme, Secret, Way};
 use crate::interest::Reach;
 use crate::link::compression::{Choice, Level, choose};
@@ -41,8 +41,6 @@ const FIRST_PING: Duration = Duration::from_secs(1);
 const LONG_DELAY: Duration = Duration::from_secs(31);
 /// A hub that wants a newer version.
 const VERSION_DELAY: Duration = Duration::from_secs(6);
-/// Interest that names the sender's account for loop detection.
-const LOOP_PREFIX: &[u8] = b"$LDS.";
 /// Requests to JetStream's API.
 const JETSTREAM_API: &[u8] = b"$JS.API.";
 /// The queue group of JetStream's direct-get responders, hidden by the hub's own deny list.
@@ -465,10 +463,10 @@ impl Leaf {
             return Ok(Action::Done);
         }
         // A literal that we may never send is of no use. Wildcards are filtered per message.
-        let reserved = [LOOP_PREFIX, b"$GR.", b"_GR_."]
-            .iter()
-            .any(|p| subject.starts_with(p));
-        if !reserved && !subject::has_wildcard(subject) && !self.rules.may_send(subject) {
+        if !is_always_advertised(subject)
+            && !subject::has_wildcard(subject)
+            && !self.rules.may_send(subject)
+        {
             return if self.remote.hub {
                 self.forbid(subject, cx)
             } else {
