@@ -40,16 +40,16 @@ pub enum Reach {
     Distant,
 }
 
-/// A short run of bytes kept in place up to 22 of them: the length of nearly every subscription id.
+/// A short run of bytes kept in place up to 14 of them: the length of nearly every subscription id.
 #[derive(Clone, Debug)]
 pub(crate) enum Sid {
-    Short { len: u8, bytes: [u8; 22] },
+    Short { len: u8, bytes: [u8; 14] },
     Long(Box<[u8]>),
 }
 
 impl Sid {
     pub(crate) fn new(text: &[u8]) -> Self {
-        let mut bytes = [0; 22];
+        let mut bytes = [0; 14];
         match bytes.get_mut(..text.len()) {
             Some(room) => {
                 room.copy_from_slice(text);
@@ -77,6 +77,8 @@ pub(crate) struct Sub {
     pub(crate) sid: Sid,
     /// The place of its link in the shard.
     pub(crate) link: u32,
+    /// Whose it is, of a sibling's parties; [`NONE`]: the link's own.
+    pub(crate) party: u32,
     pub(crate) entry: EntryId,
     pub(crate) group: GroupId,
     /// Its place in the list of members.
@@ -329,6 +331,7 @@ impl Interest {
         let id = SubId(self.subs.insert(Sub {
             sid: Sid::new(sid),
             link,
+            party: NONE,
             entry: entry_id,
             group,
             slot: 0,

@@ -5,10 +5,12 @@ pub mod acceptor;
 pub mod client;
 pub mod compression;
 pub(crate) mod delay;
+mod kinds;
 pub mod leaf;
 mod liveness;
 mod pace;
 pub mod queue;
+pub mod sibling;
 mod told;
 pub mod uplink;
 
@@ -140,6 +142,9 @@ fn cluster_number(name: &str) -> u64 {
 /// changes its own state in place rather than consuming itself, because a message that comes back
 /// to its publisher needs the publisher where it is.
 pub trait Neighbour: Sized {
+    /// Whether one of them can be another shard of this process: where none is, nothing of what
+    /// shards say to each other is compiled.
+    const HAS_SIBLINGS: bool = false;
     /// The link has just been opened.
     fn handle_open(&mut self, cx: &mut Cx<'_>) -> Result<Action<'static>, ProtoError>;
     /// The next operation in `buf`.
@@ -199,6 +204,15 @@ pub enum Action<'a> {
         /// Its sender wants to hear if nobody listens.
         wants_no_responders: bool,
     },
+    /// Route what another shard hands over, to own links only.
+    Relay {
+        /// An [`Origin`](sibling::Origin), as it is written.
+        origin: &'a [u8; sibling::ORIGIN],
+        /// The message.
+        message: Message<'a>,
+    },
+    /// Note what another shard says.
+    Beside(sibling::Notice<'a>),
     /// A client's subscription.
     Subscribe {
         /// A valid pattern.
@@ -318,6 +332,11 @@ pub enum Event {
         /// `host:port` each.
         addresses: Vec<String>,
     },
+    /// A leaf that dialled us is bound to its account.
+    Joined {
+        /// The link.
+        link: LinkId,
+    },
     /// The link is up.
     Synced {
         /// The link.
@@ -341,8 +360,13 @@ pub enum Proof {
 pub enum Target<'a> {
     /// One subscription of a client.
     Subscription(&'a [u8]),
-    /// A link as a whole, with the queue groups it was chosen for.
-    Link(&'a [&'a [u8]]),
+    /// A link as a whole.
+    Link {
+        /// The queue groups it was chosen for.
+        queues: &'a [&'a [u8]],
+        /// Where the message comes from.
+        origin: &'a sibling::Origin,
+    },
 }
 
 /// All that a leaf link may have to be told about one subject.
@@ -419,7 +443,7 @@ pub struct Cx<'a> {
     pub link: LinkId,
     /// What all links share.
     pub env: &'a Env,
-    /// Clients connected, itself included.
+    /// Clients connected to the server, itself included.
     pub clients: usize,
     /// Its own subscriptions (a leaf: keys).
     pub subscriptions: usize,

@@ -8,12 +8,14 @@
 mod flow;
 mod interest;
 mod route;
+mod siblings;
 mod timers;
 mod trace;
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use foldhash::fast::FixedState;
@@ -23,6 +25,7 @@ use crate::config::model::GLOBAL_ACCOUNT;
 use crate::interest::{Interest, Reach, SubId};
 use crate::link::delay::Delay;
 use crate::link::queue::{OutQueue, Pool};
+use crate::link::sibling::Crossed;
 use crate::link::{Action, Cx, Encoding, Env, Event, LinkId, Neighbour, Proof, Secured, Upgrade};
 use crate::random::{self, Entropy, Random};
 use crate::slab::{NONE, Slab};
@@ -30,6 +33,7 @@ use crate::time::Instant;
 use crate::wire::error::ProtoError;
 use crate::wire::parse::Parsed;
 use route::Scratch;
+use siblings::Family;
 
 /// A subscriber that takes nothing for this long no longer holds its producers back; from then on
 /// it is dropped at `max_pending` or at the write deadline. Long enough for a lossy radio link to
@@ -91,7 +95,7 @@ struct Link<N> {
     /// The earliest entry of it in the heap of timers.
     armed: Instant,
     /// Producers that wait for it to drain.
-    holds: Vec<LinkId>,
+    holds: Vec<Held>,
     /// Consumers it waits for.
     held_by: u32,
     woken: bool,
@@ -130,6 +134,13 @@ struct Ending {
     until: Instant,
 }
 
+/// A producer that waits for a consumer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Held {
+    producer: LinkId,
+    crossed: Crossed,
+}
+
 /// What has arrived of an operation that is not complete. Idle and between operations: nothing.
 #[derive(Debug, Default)]
 struct Input {
@@ -160,7 +171,7 @@ impl Input {
 /// All links of one thread.
 #[derive(Debug)]
 pub struct Shard<N> {
-    env: Env,
+    env: Arc<Env>,
     now: Instant,
     links: Slab<Link<N>>,
     accounts: Vec<Account>,
@@ -176,10 +187,13 @@ pub struct Shard<N> {
     timers: BinaryHeap<Reverse<(Instant, u32, u32)>>,
     turn: u32,
     clients: usize,
+    /// Clients of all shards of the server.
+    all_clients: Arc<AtomicUsize>,
     sequence: u64,
     /// Somebody reads the log at trace level; looked up once a batch.
     tracing: bool,
     scratch: Scratch,
+    family: Family,
 }
 
 /// A source of secrets shows nothing of itself.
@@ -194,7 +208,7 @@ impl std::fmt::Debug for Opaque {
 impl<N: Neighbour> Shard<N> {
     /// A shard with `$G` and the named accounts.
     pub fn new<'a>(
-        env: Env,
+        env: impl Into<Arc<Env>>,
         accounts: impl IntoIterator<Item = &'a str>,
         mut entropy: Box<dyn Entropy>,
     ) -> Self {
@@ -203,7 +217,7 @@ impl<N: Neighbour> Shard<N> {
         let mut random = Random::new(u64::from_le_bytes(seed));
         let hasher = FixedState::with_seed(random.draw());
         let mut shard = Shard {
-            env,
+            env: env.into(),
             now: Instant::ZERO,
             links: Slab::default(),
             accounts: Vec::new(),
@@ -218,9 +232,11 @@ impl<N: Neighbour> Shard<N> {
             timers: BinaryHeap::new(),
             turn: 0,
             clients: 0,
+            all_clients: Arc::default(),
             sequence: 0,
             tracing: false,
             scratch: Scratch::default(),
+            family: Family::default(),
         };
         for name in std::iter::once(GLOBAL_ACCOUNT).chain(accounts) {
             if shard.by_name.contains_key(name) {
@@ -247,15 +263,16 @@ impl<N: Neighbour> Shard<N> {
         &self.env
     }
 
-    /// Clients connected.
+    /// Clients connected to this shard.
     pub fn clients(&self) -> usize {
         self.clients
     }
 
-    /// All links.
+    /// All links, but for those to siblings.
     pub fn links(&self) -> Vec<LinkId> {
         self.links
             .iter()
+            .filter(|(place, _)| !self.family.has(*place))
             .map(|(place, link)| LinkId {
                 place,
                 turn: link.turn,
@@ -330,6 +347,7 @@ impl<N: Neighbour> Shard<N> {
         let most = neighbour.max_queue_time();
         let out = if neighbour.standing().reach == Reach::Local {
             self.clients += 1;
+            self.all_clients.fetch_add(1, Ordering::Relaxed);
             OutQueue::default()
         } else {
             OutQueue::fine()
@@ -512,7 +530,7 @@ impl<N: Neighbour> Shard<N> {
                 turn: link.turn,
             },
             env: &self.env,
-            clients: self.clients,
+            clients: self.all_clients.load(Ordering::Relaxed),
             subscriptions: link.subs.len(),
             random: &mut self.random,
             entropy: &mut *self.entropy.0,
@@ -533,6 +551,9 @@ impl<N: Neighbour> Shard<N> {
             }) => {
                 self.publish(place, &message, wants_no_responders);
             }
+            Ok(Action::Relay { origin, message }) if N::HAS_SIBLINGS => {
+                self.relay(place, origin, &message);
+            }
             Ok(action) => self.act(place, action),
             Err(error) => self.fail(place, &error),
         }
@@ -547,6 +568,11 @@ impl<N: Neighbour> Shard<N> {
             } => {
                 self.publish(place, &message, wants_no_responders);
             }
+            Action::Relay { origin, message } if N::HAS_SIBLINGS => {
+                self.relay(place, origin, &message);
+            }
+            Action::Beside(notice) if N::HAS_SIBLINGS => self.note(place, notice),
+            Action::Relay { .. } | Action::Beside(_) => {}
             Action::Subscribe {
                 subject,
                 queue,
@@ -689,6 +715,15 @@ impl<N: Neighbour> Shard<N> {
         self.resume_released();
     }
 
+    /// Tells a peer why it cannot stay, and closes it in order.
+    pub fn refuse(&mut self, now: Instant, id: LinkId, error: &ProtoError) {
+        self.now = now;
+        if self.link(id).is_some_and(|link| link.ending.is_none()) {
+            self.fail(id.place, error);
+        }
+        self.resume_released();
+    }
+
     /// Closes a link that leads nowhere; what is queued is not sent.
     pub fn abandon(&mut self, now: Instant, id: LinkId, cause: &str) {
         self.now = now;
@@ -706,6 +741,7 @@ impl<N: Neighbour> Shard<N> {
         let link = self.links.remove(id.place)?;
         if link.neighbour.standing().reach == Reach::Local {
             self.clients -= 1;
+            self.all_clients.fetch_sub(1, Ordering::Relaxed);
         }
         self.resume_released();
         Some(link.neighbour)

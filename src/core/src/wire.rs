@@ -60,4 +60,13 @@ pub enum Op<'a> {
         /// The queue group.
         queue: Option<&'a [u8]>,
     },
+    /// A message that another shard of this process hands over.
+    Relayed {
+        /// [`Origin`](crate::link::sibling::Origin), as it is written.
+        origin: &'a [u8; crate::link::sibling::ORIGIN],
+        /// The message, for the queue groups it names.
+        message: Message<'a>,
+    },
+    /// What another shard of this process says otherwise.
+    Beside(crate::link::sibling::Notice<'a>),
 }

@@ -15,8 +15,8 @@ use crate::link::compression::{Choice, Level, choose, said};
 use crate::link::liveness::{Beat, Liveness};
 use crate::link::told::Told;
 use crate::link::{
-    Action, ClientTls, Cx, Encoding, Env, Neighbour, Offer, Outlet, Proof, Role, Secured, Standing,
-    Target, Upgrade, cluster_number, draw_nonce, leaf_limits,
+    Action, ClientTls, Cx, Encoding, Env, Event, Neighbour, Offer, Outlet, Proof, Role, Secured,
+    Standing, Target, Upgrade, cluster_number, draw_nonce, leaf_limits,
 };
 use crate::message::Message;
 use crate::subject;
@@ -323,6 +323,7 @@ impl Acceptor {
         self.liveness
             .start(cx.now, FIRST_PING, cx.env.limits.ping_interval, cx.random);
         self.write_info(cx.env, true, cx.queue.buffer(cx.pool));
+        cx.emit(Event::Joined { link: cx.link });
         Ok(Action::Attach {
             account: verdict.account,
             unsaid: &[],
@@ -470,7 +471,9 @@ impl Neighbour for Acceptor {
                 Ok(Action::Done)
             }
             Op::Ok => Ok(Action::Done),
-            Op::Subscribe { .. } | Op::Unsubscribe { .. } => Err(ProtoError::UnknownOperation),
+            Op::Subscribe { .. } | Op::Unsubscribe { .. } | Op::Relayed { .. } | Op::Beside(_) => {
+                Err(ProtoError::UnknownOperation)
+            }
         }
     }
 
@@ -596,7 +599,7 @@ impl Neighbour for Acceptor {
     }
 
     fn deliver(&mut self, message: &Message<'_>, to: Target<'_>, outlet: &mut Outlet<'_>) -> bool {
-        let Target::Link(queues) = to else {
+        let Target::Link { queues, .. } = to else {
             return false;
         };
         if let Some(reply) = message.reply {

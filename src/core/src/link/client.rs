@@ -473,7 +473,9 @@ impl Neighbour for Client {
                 );
                 Err(ProtoError::Malformed("the client reported an error"))
             }
-            Op::Interest { .. } | Op::InterestGone { .. } => Err(ProtoError::UnknownOperation),
+            Op::Interest { .. } | Op::InterestGone { .. } | Op::Relayed { .. } | Op::Beside(_) => {
+                Err(ProtoError::UnknownOperation)
+            }
         }
     }
 

@@ -721,7 +721,7 @@ impl Neighbour for Leaf {
     }
 
     fn deliver(&mut self, message: &Message<'_>, to: Target<'_>, outlet: &mut Outlet<'_>) -> bool {
-        let Target::Link(queues) = to else {
+        let Target::Link { queues, .. } = to else {
             return false;
         };
         if message.body.len() > self.hub.max_payload {

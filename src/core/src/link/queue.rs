@@ -56,6 +56,8 @@ pub(crate) struct OutQueue {
     sent: usize,
     /// Bytes in `full`.
     full_len: usize,
+    /// Bytes that were given away by [`OutQueue::lend`] and not taken in yet.
+    lent: usize,
     shared: Option<Box<Shared>>,
     /// Of a link that may be slow: no more than it is given at a time makes a chunk, which is what
     /// [`OutQueue::push_urgent`] waits for.
@@ -94,7 +96,7 @@ impl OutQueue {
     /// Bytes that wait.
     #[inline]
     pub(crate) fn len(&self) -> usize {
-        self.own_len() + self.shared.as_ref().map_or(0, |shared| shared.len)
+        self.own_len() + self.lent + self.shared.as_ref().map_or(0, |shared| shared.len)
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -239,6 +241,23 @@ impl OutQueue {
                 own = later;
             }
         }
+    }
+
+    /// Gives away all chunks of a queue without shared payloads. Their bytes count as waiting until
+    /// they are [returned](OutQueue::give_back).
+    pub(crate) fn lend(&mut self) -> impl Iterator<Item = Vec<u8>> + use<> {
+        self.lent += self.full_len + self.tail.len();
+        self.full_len = 0;
+        let full = std::mem::take(&mut self.full);
+        let tail = std::mem::take(&mut self.tail);
+        full.into_iter()
+            .chain(Some(tail).filter(|tail| !tail.is_empty()))
+    }
+
+    /// A chunk was taken in; its buffer is used again.
+    pub(crate) fn give_back(&mut self, chunk: Vec<u8>, pool: &mut Pool) {
+        self.lent = self.lent.saturating_sub(chunk.len());
+        pool.give(chunk);
     }
 
     /// The peer takes no more for now.

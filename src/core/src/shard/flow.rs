@@ -2,11 +2,19 @@
 
 use std::time::Duration;
 
-use super::{DISTANT_DEADLINES, HIGH_WATER, PATIENCE, Shard, Wants};
+use super::{DISTANT_DEADLINES, HIGH_WATER, Held, PATIENCE, Shard, Wants};
 use crate::interest::Reach;
 use crate::link::queue::WritePlan;
+use crate::link::sibling::{Crossed, Notice, Origin};
 use crate::link::{LinkId, Neighbour};
 use crate::time::Instant;
+
+/// What happens to a producer.
+#[derive(Clone, Copy)]
+pub(super) enum Hold {
+    Begins,
+    Ends,
+}
 
 impl<N: Neighbour> Shard<N> {
     /// What a driver shall do with a link. A link that is gone is to be closed.
@@ -68,8 +76,17 @@ impl<N: Neighbour> Shard<N> {
         if count > 0 {
             link.progress = now;
         }
-        if !link.holds.is_empty() && link.out.len() <= self.high_water() / 2 {
-            self.release_held(id.place);
+        self.release_drained(id.place);
+    }
+
+    /// Lets producers go on when the link at `place` has drained enough.
+    pub(super) fn release_drained(&mut self, place: u32) {
+        let low_water = self.high_water() / 2;
+        if let Some(link) = self.links.get(place)
+            && !link.holds.is_empty()
+            && link.out.len() <= low_water
+        {
+            self.release_held(place);
             self.resume_released();
         }
     }
@@ -179,7 +196,7 @@ impl<N: Neighbour> Shard<N> {
     }
 
     /// The producer waits until the consumer has drained, as long as that does drain.
-    pub(super) fn hold(&mut self, producer: u32, consumer: u32) {
+    pub(super) fn hold(&mut self, origin: &Origin, consumer: u32) {
         let Some(link) = self.links.get_mut(consumer) else {
             return;
         };
@@ -187,24 +204,52 @@ impl<N: Neighbour> Shard<N> {
         if self.now >= stuck {
             return;
         }
-        let Some(turn) = self.links.get(producer).map(|link| link.turn) else {
-            return;
+        let held = Held {
+            producer: origin.producer,
+            crossed: origin.crossed,
         };
-        let id = LinkId {
-            place: producer,
-            turn,
-        };
-        let Some(link) = self.links.get_mut(consumer) else {
-            return;
-        };
-        if link.holds.contains(&id) {
+        if link.holds.contains(&held) {
             return;
         }
-        link.holds.push(id);
-        if let Some(link) = self.links.get_mut(producer) {
-            link.held_by += 1;
-        }
+        link.holds.push(held);
+        self.set_held(held, Hold::Begins);
         self.arm(consumer, stuck);
+    }
+
+    fn set_held(&mut self, held: Held, hold: Hold) {
+        match held.crossed {
+            Crossed::Not => self.count_hold(held.producer, hold),
+            // Its own shard does the same there.
+            Crossed::From(sibling) => self.say_beside(sibling, |out| {
+                let producer = held.producer;
+                match hold {
+                    Hold::Begins => Notice::Hold { producer },
+                    Hold::Ends => Notice::Release { producer },
+                }
+                .write(out);
+            }),
+        }
+    }
+
+    /// One consumer more or less that a producer waits for.
+    pub(super) fn count_hold(&mut self, producer: LinkId, hold: Hold) {
+        let Some(link) = self
+            .links
+            .get_mut(producer.place)
+            .filter(|link| link.turn == producer.turn)
+        else {
+            return;
+        };
+        match hold {
+            Hold::Begins => link.held_by += 1,
+            Hold::Ends => {
+                link.held_by = link.held_by.saturating_sub(1);
+                if link.held_by == 0 {
+                    self.released.push(producer);
+                    self.wake(producer.place);
+                }
+            }
+        }
     }
 
     /// Nobody waits for this consumer any more.
@@ -212,18 +257,8 @@ impl<N: Neighbour> Shard<N> {
         let Some(link) = self.links.get_mut(consumer) else {
             return;
         };
-        for id in std::mem::take(&mut link.holds) {
-            if let Some(link) = self
-                .links
-                .get_mut(id.place)
-                .filter(|link| link.turn == id.turn)
-            {
-                link.held_by -= 1;
-                if link.held_by == 0 {
-                    self.released.push(id);
-                    self.wake(id.place);
-                }
-            }
+        for held in std::mem::take(&mut link.holds) {
+            self.set_held(held, Hold::Ends);
         }
     }
 

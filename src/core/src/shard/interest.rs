@@ -2,12 +2,81 @@
 
 use std::hash::BuildHasher;
 
+use foldhash::fast::FixedState;
+use hashbrown::HashTable;
+
 use super::{Shard, trace};
-use crate::interest::{Reach, SubId};
+use crate::interest::{Interest, Reach, SubId};
 use crate::link::{Body, Neighbour, Offer, Outlet, Role};
 use crate::slab::NONE;
 use crate::wire::error::ProtoError;
 use crate::wire::write;
+
+/// What another server wants, each key found by what it names.
+pub(super) struct Keys<'a> {
+    pub(super) subs: &'a mut HashTable<SubId>,
+    pub(super) interest: &'a mut Interest,
+    pub(super) hasher: &'a FixedState,
+}
+
+impl Keys<'_> {
+    fn find(&self, hash: u64, subject: &[u8], queue: Option<&[u8]>) -> Option<SubId> {
+        let interest = &*self.interest;
+        self.subs
+            .find(hash, |id| {
+                interest.sub(*id).is_some_and(|sub| {
+                    interest
+                        .entry(sub.entry)
+                        .is_some_and(|entry| *entry.subject == *subject)
+                        && interest.group_name(sub.group) == queue
+                })
+            })
+            .copied()
+    }
+
+    /// Adds a key of the link at `place` (of one of its parties), or gives it another weight.
+    pub(super) fn set(
+        self,
+        subject: &[u8],
+        queue: Option<&[u8]>,
+        weight: u32,
+        place: u32,
+        party: u32,
+    ) {
+        let hash = self.hasher.hash_one((subject, queue));
+        if let Some(id) = self.find(hash, subject, queue) {
+            return self.interest.set_weight(id, weight);
+        }
+        let id = self
+            .interest
+            .add(subject, queue, Reach::Distant, place, &[]);
+        if let Some(sub) = self.interest.sub_mut(id) {
+            sub.party = party;
+        }
+        self.interest.set_weight(id, weight);
+        let (interest, hasher) = (&*self.interest, self.hasher);
+        self.subs.insert_unique(hash, id, |id| {
+            interest.sub(*id).map_or(0, |sub| {
+                let subject = interest
+                    .entry(sub.entry)
+                    .map_or(&[][..], |entry| &entry.subject);
+                hasher.hash_one((subject, interest.group_name(sub.group)))
+            })
+        });
+    }
+
+    /// Takes a key away.
+    pub(super) fn clear(self, subject: &[u8], queue: Option<&[u8]>) {
+        let hash = self.hasher.hash_one((subject, queue));
+        let Some(id) = self.find(hash, subject, queue) else {
+            return;
+        };
+        if let Ok(found) = self.subs.find_entry(hash, |other| *other == id) {
+            found.remove();
+        }
+        self.interest.remove(id);
+    }
+}
 
 impl<N: Neighbour> Shard<N> {
     pub(super) fn join(&mut self, place: u32, account: &str) {
@@ -30,6 +99,7 @@ impl<N: Neighbour> Shard<N> {
             return;
         };
         account.leafs.push(place);
+        self.begin_party(place);
         for subject in unsaid {
             self.want(place, subject, None);
         }
@@ -56,9 +126,20 @@ impl<N: Neighbour> Shard<N> {
         let Some(account) = self.accounts.get_mut(at as usize) else {
             return;
         };
+        let is_leaf = account.leafs.contains(&place);
         account.leafs.retain(|leaf| *leaf != place);
         for id in subs {
-            account.interest.remove(id);
+            if is_leaf {
+                // Told as a whole below.
+                if let Some(account) = self.accounts.get_mut(at as usize) {
+                    account.interest.remove(id);
+                }
+            } else {
+                self.remove_client_sub(at, id);
+            }
+        }
+        if is_leaf {
+            self.end_party(place);
         }
         self.show_changes(at);
     }
@@ -98,6 +179,7 @@ impl<N: Neighbour> Shard<N> {
         let Some(account) = self.accounts.get_mut(link.account as usize) else {
             return;
         };
+        let at = link.account;
         let id = account
             .interest
             .add(subject, queue, Reach::Local, place, sid);
@@ -110,6 +192,7 @@ impl<N: Neighbour> Shard<N> {
                 .sub(*id)
                 .map_or(0, |sub| hasher.hash_one(sub.sid.as_bytes()))
         });
+        self.show_clients_beside(at, subject, queue);
     }
 
     pub(super) fn unsubscribe(&mut self, place: u32, sid: &[u8], max: Option<u64>) {
@@ -132,44 +215,17 @@ impl<N: Neighbour> Shard<N> {
 
     /// Ends a client's subscription.
     pub(super) fn end_sub(&mut self, place: u32, id: SubId) {
+        let at = self.links.get(place).map_or(NONE, |link| link.account);
+        let Some(sub) = self.remove_client_sub(at, id) else {
+            return;
+        };
         let Some(link) = self.links.get_mut(place) else {
-            return;
-        };
-        let Some(account) = self.accounts.get_mut(link.account as usize) else {
-            return;
-        };
-        let Some(sub) = account.interest.remove(id) else {
             return;
         };
         let hash = self.hasher.hash_one(sub.sid.as_bytes());
         if let Ok(found) = link.subs.find_entry(hash, |other| *other == id) {
             found.remove();
         }
-    }
-
-    /// A leaf's keys are found by what they name.
-    pub(super) fn key_hash(&self, subject: &[u8], queue: Option<&[u8]>) -> u64 {
-        self.hasher.hash_one((subject, queue))
-    }
-
-    pub(super) fn find_key(
-        &self,
-        place: u32,
-        subject: &[u8],
-        queue: Option<&[u8]>,
-    ) -> Option<SubId> {
-        let link = self.links.get(place)?;
-        let interest = &self.accounts.get(link.account as usize)?.interest;
-        link.subs
-            .find(self.key_hash(subject, queue), |id| {
-                interest.sub(*id).is_some_and(|sub| {
-                    interest
-                        .entry(sub.entry)
-                        .is_some_and(|entry| *entry.subject == *subject)
-                        && interest.group_name(sub.group) == queue
-                })
-            })
-            .copied()
     }
 
     pub(super) fn want(&mut self, place: u32, subject: &[u8], queue: Option<(&[u8], u32)>) {
@@ -183,46 +239,35 @@ impl<N: Neighbour> Shard<N> {
         }
         let name = queue.map(|(name, _)| name);
         let weight = queue.map_or(1, |(_, weight)| weight);
-        let known = self.find_key(place, subject, name);
-        let hash = self.key_hash(subject, name);
         let Some(link) = self.links.get_mut(place) else {
             return;
         };
         let Some(account) = self.accounts.get_mut(link.account as usize) else {
             return;
         };
-        if let Some(id) = known {
-            return account.interest.set_weight(id, weight);
-        }
-        let id = account
-            .interest
-            .add(subject, name, Reach::Distant, place, &[]);
-        account.interest.set_weight(id, weight);
-        let (interest, hasher) = (&account.interest, &self.hasher);
-        link.subs.insert_unique(hash, id, |id| {
-            interest.sub(*id).map_or(0, |sub| {
-                let subject = interest
-                    .entry(sub.entry)
-                    .map_or(&[][..], |entry| &entry.subject);
-                hasher.hash_one((subject, interest.group_name(sub.group)))
-            })
-        });
+        let keys = Keys {
+            subs: &mut link.subs,
+            interest: &mut account.interest,
+            hasher: &self.hasher,
+        };
+        keys.set(subject, name, weight, place, NONE);
+        self.show_key_beside(place, subject, name, weight);
     }
 
     pub(super) fn unwant(&mut self, place: u32, subject: &[u8], queue: Option<&[u8]>) {
-        let Some(id) = self.find_key(place, subject, queue) else {
-            return;
-        };
-        let hash = self.key_hash(subject, queue);
         let Some(link) = self.links.get_mut(place) else {
             return;
         };
-        if let Ok(found) = link.subs.find_entry(hash, |other| *other == id) {
-            found.remove();
-        }
-        if let Some(account) = self.accounts.get_mut(link.account as usize) {
-            account.interest.remove(id);
-        }
+        let Some(account) = self.accounts.get_mut(link.account as usize) else {
+            return;
+        };
+        let keys = Keys {
+            subs: &mut link.subs,
+            interest: &mut account.interest,
+            hasher: &self.hasher,
+        };
+        keys.clear(subject, queue);
+        self.show_key_beside(place, subject, queue, 0);
     }
 
     /// Tells the leaf links of an account what changed since they were last told.
@@ -283,10 +328,9 @@ impl<N: Neighbour> Shard<N> {
             let Some(sub) = account.interest.sub(*id) else {
                 return 0;
             };
-            let Some(from) = self.links.get(sub.link) else {
+            let Some(standing) = self.standing_of(sub) else {
                 return 0;
             };
-            let standing = from.neighbour.standing();
             let travels = sub.link != place
                 && !to.isolated
                 && (standing.cluster == 0 || standing.cluster != to.cluster)

@@ -2,9 +2,11 @@
 //! once (leaf protocol, message flow).
 
 use super::{Shard, trace};
-use crate::interest::{EntryId, GroupId, Reach, SubId};
-use crate::link::{Body, Neighbour, Outlet, Standing, Target};
+use crate::interest::{EntryId, GroupId, Reach, Sub, SubId};
+use crate::link::sibling::{Crossed, Origin};
+use crate::link::{Body, LinkId, Neighbour, Outlet, Role, Target};
 use crate::message::Message;
+use crate::slab::NONE;
 use crate::wire::write;
 
 /// Lists that are filled anew for each message and keep their memory.
@@ -20,6 +22,14 @@ pub(super) struct Scratch {
     finished: Vec<(u32, SubId)>,
 }
 
+/// Who in a queue group gets a message.
+enum Member {
+    /// A subscription of this shard.
+    Local(SubId),
+    /// One of the clients in the shard behind this link.
+    Beside(u32),
+}
+
 /// A list that a burst made larger than this is let go.
 const KEEP: usize = 64 << 10;
 
@@ -31,10 +41,25 @@ impl<N: Neighbour> Shard<N> {
         };
         link.traffic.in_msgs += 1;
         link.traffic.in_bytes += message.body.len() as u64;
-        let origin = link.neighbour.standing();
-        let at = link.account;
-        let Some(account) = self.accounts.get_mut(at as usize) else {
-            return;
+        let origin = Origin {
+            account: link.account,
+            producer: LinkId {
+                place: from,
+                turn: link.turn,
+            },
+            standing: link.neighbour.standing(),
+            crossed: Crossed::Not,
+        };
+        let heard = self.route(&origin, message);
+        if heard == 0 && wants_no_responders {
+            self.answer_no_responders(from, message);
+        }
+    }
+
+    /// Answers how many were reached.
+    pub(super) fn route(&mut self, origin: &Origin, message: &Message<'_>) -> usize {
+        let Some(account) = self.accounts.get_mut(origin.account as usize) else {
+            return 0;
         };
         self.sequence += 1;
 
@@ -51,23 +76,15 @@ impl<N: Neighbour> Shard<N> {
                 .extend(entry.groups().iter().map(|group| (group.id, id)));
         });
         if scratch.local.is_empty() && scratch.distant.is_empty() && scratch.groups.is_empty() {
-            if wants_no_responders {
-                self.answer_no_responders(from, message);
-            }
-            return;
-        }
-        for (sub, _) in &mut scratch.distant {
-            *sub = interest.sub(SubId(*sub)).map_or(from, |sub| sub.link);
+            return 0;
         }
         // Out of the way of what follows, which needs all of the shard.
         let mut scratch = std::mem::take(scratch);
+        self.resolve_distant(origin, message, &mut scratch);
         if !scratch.groups.is_empty() {
-            self.choose_members(from, origin, message, &mut scratch);
+            self.choose_members(origin, message, &mut scratch);
         }
-        let heard = self.deliver_all(from, origin, message, &mut scratch);
-        if heard == 0 && wants_no_responders {
-            self.answer_no_responders(from, message);
-        }
+        let heard = self.deliver_all(origin, message, &mut scratch);
         for (place, sub) in scratch.finished.drain(..) {
             self.end_sub(place, sub);
         }
@@ -78,75 +95,111 @@ impl<N: Neighbour> Shard<N> {
             scratch = Scratch::default();
         }
         self.scratch = scratch;
+        heard
+    }
+
+    /// Which links the keys that match belong to, as far as the message may cross them.
+    fn resolve_distant(&self, origin: &Origin, message: &Message<'_>, scratch: &mut Scratch) {
+        let interest = self.interest_of(origin);
+        scratch.distant.retain_mut(|(id, _)| {
+            let sub = interest.and_then(|interest| interest.sub(SubId(*id)));
+            sub.is_some_and(|sub| {
+                *id = sub.link;
+                self.may_cross(origin, sub, message.subject)
+            })
+        });
     }
 
     /// One member of each group, a group being its name however many subjects it was found on.
-    fn choose_members(
-        &mut self,
-        from: u32,
-        origin: Standing,
-        message: &Message<'_>,
-        scratch: &mut Scratch,
-    ) {
+    fn choose_members(&mut self, origin: &Origin, message: &Message<'_>, scratch: &mut Scratch) {
         let mut groups = std::mem::take(&mut scratch.groups);
         groups.sort_unstable();
         for run in groups.chunk_by(|a, b| a.0 == b.0) {
             let Some((group, _)) = run.first() else {
                 continue;
             };
-            // A server names the groups it wants served.
-            if origin.reach == Reach::Distant && !self.is_named(from, *group, message) {
+            // A server names the groups it wants served, and so does a sibling.
+            let names = origin.standing.reach == Reach::Distant || origin.crossed != Crossed::Not;
+            if names && !self.is_named(origin, *group, message) {
                 continue;
             }
-            if let Some(sub) = self.choose_local(from, origin, message, run) {
-                scratch.local.push(sub);
-            } else if let Some(link) = self.choose_distant(from, origin, message, run) {
-                scratch.distant.push((link, *group));
+            match self.choose_client(origin, message, run) {
+                Some(Member::Local(sub)) => scratch.local.push(sub),
+                Some(Member::Beside(link)) => scratch.distant.push((link, *group)),
+                None => {
+                    if let Some(link) = self.choose_distant(origin, message, run) {
+                        scratch.distant.push((link, *group));
+                    }
+                }
             }
         }
         groups.clear();
         scratch.groups = groups;
     }
 
-    fn is_named(&self, from: u32, group: GroupId, message: &Message<'_>) -> bool {
+    fn is_named(&self, origin: &Origin, group: GroupId, message: &Message<'_>) -> bool {
         let name = self
-            .interest_of(from)
+            .interest_of(origin)
             .and_then(|interest| interest.group_name(group));
         name.is_some_and(|name| message.queues().any(|queue| queue == name))
     }
 
-    fn interest_of(&self, place: u32) -> Option<&crate::interest::Interest> {
-        let link = self.links.get(place)?;
+    fn interest_of(&self, origin: &Origin) -> Option<&crate::interest::Interest> {
         self.accounts
-            .get(link.account as usize)
+            .get(origin.account as usize)
             .map(|account| &account.interest)
     }
 
-    /// A local member wins over any distant one; all local members are equal.
-    fn choose_local(
+    /// A client of this server wins over another server; all clients are equal, in whichever shard
+    /// they are.
+    fn choose_client(
         &mut self,
-        from: u32,
-        origin: Standing,
+        origin: &Origin,
         message: &Message<'_>,
         run: &[(GroupId, EntryId)],
-    ) -> Option<SubId> {
-        let count: usize = self
-            .members(from, run)
+    ) -> Option<Member> {
+        let here: usize = self
+            .members(origin, run)
             .map(|members| members.local().len())
             .sum();
-        if count == 0 {
+        let beside = if N::HAS_SIBLINGS {
+            self.clients_beside(origin, message, run)
+                .fold(0, |sum, (_, weight)| sum + weight)
+        } else {
+            0
+        };
+        if here == 0 && beside == 0 {
             return None;
         }
-        let start = self.random.below(count as u64) as usize;
-        let interest = self.interest_of(from)?;
-        let all = || self.members(from, run).flat_map(|members| members.local());
+        let draw = self.random.below(here as u64 + beside);
+        let elsewhere = |mut left: u64| {
+            self.clients_beside(origin, message, run)
+                .find_map(|(link, weight)| {
+                    if left < weight {
+                        return Some(Member::Beside(link));
+                    }
+                    left -= weight;
+                    None
+                })
+        };
+        if draw >= here as u64 {
+            return elsewhere(draw - here as u64);
+        }
+        let start = draw as usize;
+        let interest = self.interest_of(origin)?;
+        let all = || {
+            self.members(origin, run)
+                .flat_map(|members| members.local())
+        };
+        let from = origin.producer.place;
         all()
             .skip(start)
             .chain(all().take(start))
             .copied()
             .find(|id| {
                 interest.sub(*id).is_some_and(|sub| {
-                    let echoed = sub.link == from && !origin.echo;
+                    let echoed =
+                        sub.link == from && !origin.standing.echo && origin.crossed == Crossed::Not;
                     !echoed
                         && (!sub.filtered
                             || self.links.get(sub.link).is_some_and(|link| {
@@ -155,23 +208,20 @@ impl<N: Neighbour> Shard<N> {
                             }))
                 })
             })
+            .map(Member::Local)
+            .or_else(|| elsewhere(0))
     }
 
     /// A link in proportion to the members behind it.
     fn choose_distant(
         &mut self,
-        from: u32,
-        origin: Standing,
+        origin: &Origin,
         message: &Message<'_>,
         run: &[(GroupId, EntryId)],
     ) -> Option<u32> {
         let draw = self.random.draw();
-        let interest = self.interest_of(from)?;
         let weighted = || {
-            self.members(from, run)
-                .flat_map(|members| members.distant())
-                .filter_map(|id| interest.sub(*id))
-                .filter(|sub| self.may_cross(from, origin, sub.link, message.subject))
+            self.distant_members(origin, message, run)
                 .map(|sub| (sub.link, u64::from(sub.weight)))
         };
         let total: u64 = weighted().map(|(_, weight)| weight).sum();
@@ -189,10 +239,10 @@ impl<N: Neighbour> Shard<N> {
 
     fn members<'a>(
         &'a self,
-        from: u32,
+        origin: &Origin,
         run: &'a [(GroupId, EntryId)],
-    ) -> impl Iterator<Item = &'a crate::interest::Members> + 'a {
-        let interest = self.interest_of(from);
+    ) -> impl Iterator<Item = &'a crate::interest::Members> + use<'a, N> {
+        let interest = self.interest_of(origin);
         run.iter().filter_map(move |(group, entry)| {
             let entry = interest?.entry(*entry)?;
             entry
@@ -203,21 +253,53 @@ impl<N: Neighbour> Shard<N> {
         })
     }
 
-    /// Never back where it came from, nor to another member of the cluster it came from.
-    fn may_cross(&self, from: u32, origin: Standing, to: u32, subject: &[u8]) -> bool {
-        to != from
-            && self.links.get(to).is_some_and(|link| {
-                let standing = link.neighbour.standing();
-                (origin.cluster == 0 || origin.cluster != standing.cluster)
-                    && link.neighbour.may_hear(subject, None)
+    /// The members of a group behind other links, as far as the message may cross those.
+    fn distant_members<'a>(
+        &'a self,
+        origin: &'a Origin,
+        message: &'a Message<'_>,
+        run: &'a [(GroupId, EntryId)],
+    ) -> impl Iterator<Item = &'a Sub> + use<'a, N> {
+        let interest = self.interest_of(origin);
+        self.members(origin, run)
+            .flat_map(|members| members.distant())
+            .filter_map(move |id| interest?.sub(*id))
+            .filter(|sub| self.may_cross(origin, sub, message.subject))
+    }
+
+    /// The links to siblings that have clients in a group, and how many each.
+    fn clients_beside<'a>(
+        &'a self,
+        origin: &'a Origin,
+        message: &'a Message<'_>,
+        run: &'a [(GroupId, EntryId)],
+    ) -> impl Iterator<Item = (u32, u64)> + use<'a, N> {
+        self.distant_members(origin, message, run)
+            .filter(|sub| {
+                self.standing_of(sub)
+                    .is_some_and(|it| it.role == Role::Client)
             })
+            .map(|sub| (sub.link, u64::from(sub.weight)))
+    }
+
+    /// Never back where it came from, nor to another member of the cluster it came from, nor to a
+    /// second sibling.
+    fn may_cross(&self, origin: &Origin, sub: &Sub, subject: &[u8]) -> bool {
+        let from_here = origin.crossed == Crossed::Not;
+        if from_here && sub.link == origin.producer.place || !from_here && sub.party != NONE {
+            return false;
+        }
+        let (Some(standing), Some(link)) = (self.standing_of(sub), self.links.get(sub.link)) else {
+            return false;
+        };
+        let cluster = origin.standing.cluster;
+        (cluster == 0 || cluster != standing.cluster) && link.neighbour.may_hear(subject, None)
     }
 
     /// Answers how many were reached.
     fn deliver_all(
         &mut self,
-        from: u32,
-        origin: Standing,
+        origin: &Origin,
         message: &Message<'_>,
         scratch: &mut Scratch,
     ) -> usize {
@@ -225,30 +307,19 @@ impl<N: Neighbour> Shard<N> {
         let mut heard = 0;
         let shown = shown_to_clients(origin, message);
         for id in &scratch.local {
-            heard += usize::from(self.deliver_local(
-                from,
-                origin,
-                &shown,
-                *id,
-                &body,
-                &mut scratch.finished,
-            ));
+            heard +=
+                usize::from(self.deliver_local(origin, &shown, *id, &body, &mut scratch.finished));
         }
         if scratch.distant.is_empty() {
             return heard;
         }
         // What the message leads to (a reply) must find its way back: interest goes first.
-        let at = self
-            .links
-            .get(from)
-            .map_or(crate::slab::NONE, |link| link.account);
-        self.show_changes(at);
+        self.show_changes(origin.account);
         for i in 0..scratch.distant.len() {
             let Some((place, _)) = scratch.distant.get(i).copied() else {
                 break;
             };
-            heard +=
-                usize::from(self.deliver_distant(from, origin, message, place, &body, scratch));
+            heard += usize::from(self.deliver_distant(origin, message, place, &body, scratch));
         }
         heard
     }
@@ -256,25 +327,21 @@ impl<N: Neighbour> Shard<N> {
     #[inline]
     fn deliver_local(
         &mut self,
-        from: u32,
-        origin: Standing,
+        origin: &Origin,
         message: &Message<'_>,
         id: SubId,
         body: &Body,
         finished: &mut Vec<(u32, SubId)>,
     ) -> bool {
-        let at = self
-            .links
-            .get(from)
-            .map_or(crate::slab::NONE, |link| link.account);
-        let Some(account) = self.accounts.get_mut(at as usize) else {
+        let Some(account) = self.accounts.get_mut(origin.account as usize) else {
             return false;
         };
         let Some(sub) = account.interest.sub(id) else {
             return false;
         };
         let (place, filtered) = (sub.link, sub.filtered);
-        if place == from && !origin.echo {
+        let own = place == origin.producer.place && origin.crossed == Crossed::Not;
+        if own && !origin.standing.echo {
             return false;
         }
         // Only what was just chosen is asked about its group: the plain ones have none.
@@ -319,14 +386,13 @@ impl<N: Neighbour> Shard<N> {
         if self.tracing {
             trace::outgoing(&link.neighbour.label(), &link.out, mark);
         }
-        self.delivered(from, origin, place, message);
+        self.delivered(origin, place, message);
         true
     }
 
     fn deliver_distant(
         &mut self,
-        from: u32,
-        origin: Standing,
+        origin: &Origin,
         message: &Message<'_>,
         place: u32,
         body: &Body,
@@ -336,14 +402,13 @@ impl<N: Neighbour> Shard<N> {
         if self
             .links
             .get(place)
-            .is_none_or(|link| link.mark == sequence)
-            || !self.may_cross(from, origin, place, message.subject)
+            .is_none_or(|link| link.mark == sequence || link.ending.is_some())
         {
             return false;
         }
-        let taken = self.word_for_link(from, message, place, body, scratch);
+        let taken = self.word_for_link(origin, message, place, body, scratch);
         if taken {
-            self.delivered(from, origin, place, message);
+            self.delivered(origin, place, message);
         }
         taken
     }
@@ -351,17 +416,13 @@ impl<N: Neighbour> Shard<N> {
     /// The one copy for a link, with all the queue groups it was chosen for.
     fn word_for_link(
         &mut self,
-        from: u32,
+        origin: &Origin,
         message: &Message<'_>,
         place: u32,
         body: &Body,
         scratch: &Scratch,
     ) -> bool {
-        let at = self
-            .links
-            .get(from)
-            .map_or(crate::slab::NONE, |link| link.account);
-        let Some(account) = self.accounts.get(at as usize) else {
+        let Some(account) = self.accounts.get(origin.account as usize) else {
             return false;
         };
         let mut names: heapless::Vec<&[u8], 16> = heapless::Vec::new();
@@ -414,7 +475,7 @@ impl<N: Neighbour> Shard<N> {
         };
         let taken = link
             .neighbour
-            .deliver(message, Target::Link(queues), &mut outlet);
+            .deliver(message, Target::Link { queues, origin }, &mut outlet);
         if self.tracing {
             trace::outgoing(&link.neighbour.label(), &link.out, mark);
         }
@@ -423,9 +484,10 @@ impl<N: Neighbour> Shard<N> {
 
     /// Counts it, wakes the receiver's driver once per batch, and slows a producer that outruns it.
     #[inline]
-    fn delivered(&mut self, from: u32, origin: Standing, place: u32, message: &Message<'_>) {
+    fn delivered(&mut self, origin: &Origin, place: u32, message: &Message<'_>) {
         let high_water = self.high_water();
-        let slows = origin.reach == Reach::Local && !self.env.limits.no_fast_producer_stall;
+        let slows =
+            origin.standing.reach == Reach::Local && !self.env.limits.no_fast_producer_stall;
         let Some(link) = self.links.get_mut(place) else {
             return;
         };
@@ -439,7 +501,7 @@ impl<N: Neighbour> Shard<N> {
             self.wakes.push(place);
         }
         if slows && link.out.len() > high_water {
-            self.hold(from, place);
+            self.hold(origin, place);
         }
     }
 
@@ -498,9 +560,9 @@ impl<N: Neighbour> Shard<N> {
 /// JetStream's deliveries cross a link with the consumer's inbox as subject and
 /// `ack-reply@original-subject` as reply; a client is shown the two halves (leaf protocol, reply
 /// subjects). Everything else is shown as it came.
-fn shown_to_clients<'a>(origin: Standing, message: &Message<'a>) -> Message<'a> {
+fn shown_to_clients<'a>(origin: &Origin, message: &Message<'a>) -> Message<'a> {
     let mut shown = *message;
-    if origin.reach == Reach::Distant
+    if origin.standing.reach == Reach::Distant
         && let Some(reply) = message.reply
         && reply.starts_with(b"$JS.ACK.")
         && let Some((ack, subject)) = split_ack(reply)

@@ -25,6 +25,10 @@ pub(super) fn is_on() -> bool {
 
 /// One whole operation of a peer, as it came.
 pub(super) fn incoming(peer: &str, operation: &[u8]) {
+    if peer.is_empty() {
+        // Another shard: nothing of it is text.
+        return;
+    }
     let (line, rest) = split_line(operation);
     trace!("{peer} - <<- [{}]", shown_line(line));
     let payload = rest.strip_suffix(b"\r\n").unwrap_or(rest);
@@ -39,6 +43,9 @@ pub(super) fn incoming(peer: &str, operation: &[u8]) {
 
 /// What was queued for a peer since `mark`.
 pub(super) fn outgoing(peer: &str, queue: &OutQueue, mark: Mark) {
+    if peer.is_empty() {
+        return;
+    }
     let mut bytes = queue.since(mark);
     while !bytes.is_empty() {
         let (line, rest) = split_line(bytes);

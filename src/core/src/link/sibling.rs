@@ -1,0 +1,528 @@
+//! A link to another shard of the same process: what shards say to each other, and how.
+//!
+//! Every shard tells each other one what its own links are interested in, and hands over each message
+//! that one of them wants, at most once per shard. What came from a sibling goes to own links only:
+//! nothing crosses twice. Both ends are the same program, so the operations are of fixed layout,
+//! in the machine's own byte order, and never in pieces.
+
+use std::time::Duration;
+
+use crate::interest::Reach;
+use crate::link::{
+    Action, Cx, Encoding, Env, LinkId, Neighbour, Offer, Outlet, Proof, Role, Secured, Standing,
+    Target,
+};
+use crate::message::Message;
+use crate::time::Instant;
+use crate::wire::Op;
+use crate::wire::error::ProtoError;
+use crate::wire::parse::Parsed;
+
+/// Bytes of an [`Origin`] that is handed over.
+pub const ORIGIN: usize = 26;
+
+/// Where a message comes from, as far as its way depends on it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Origin {
+    /// The place of the account, which is the same in all shards.
+    pub(crate) account: u32,
+    /// The link that published it, in the shard where it arrived.
+    pub(crate) producer: LinkId,
+    /// How that link stands.
+    pub(crate) standing: Standing,
+    /// It has crossed from another shard.
+    pub(crate) crossed: Crossed,
+}
+
+/// Whether a message is where it arrived.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Crossed {
+    /// From a peer of this shard.
+    Not,
+    /// From a sibling, whose place this is.
+    From(u32),
+}
+
+impl Origin {
+    fn to_bytes(self) -> [u8; ORIGIN] {
+        let mut bytes = [0; ORIGIN];
+        let mut rest = &mut bytes[..];
+        let mut put = |part: &[u8]| {
+            let room = std::mem::take(&mut rest);
+            let (now, later) = room.split_at_mut(part.len().min(room.len()));
+            now.copy_from_slice(part);
+            rest = later;
+        };
+        put(&self.account.to_ne_bytes());
+        put(&self.producer.place.to_ne_bytes());
+        put(&self.producer.turn.to_ne_bytes());
+        put(&self.standing.cluster.to_ne_bytes());
+        put(&[
+            u8::from(self.standing.reach == Reach::Local),
+            role_to_byte(self.standing.role),
+        ]);
+        bytes
+    }
+
+    /// What [`Op::Relayed`] brought from the sibling at `place`.
+    pub(crate) fn from_bytes(bytes: &[u8; ORIGIN], place: u32) -> Self {
+        let mut rest = &bytes[..];
+        let reader = &mut rest;
+        let mut next = || number(reader).unwrap_or_default();
+        let account = next();
+        let producer = LinkId {
+            place: next(),
+            turn: next(),
+        };
+        let cluster = long(reader).unwrap_or_default();
+        let reach = match byte(reader) {
+            Some(1) => Reach::Local,
+            _ => Reach::Distant,
+        };
+        Origin {
+            account,
+            producer,
+            standing: Standing {
+                cluster,
+                reach,
+                role: role_of_byte(byte(reader).unwrap_or_default()),
+                isolated: false,
+                echo: false,
+            },
+            crossed: Crossed::From(place),
+        }
+    }
+}
+
+/// A group of own links whose interest a sibling keeps apart, because other rules hold for it: all
+/// clients of an account, or one leaf link.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct PartyId(u32);
+
+impl PartyId {
+    /// All clients of an account.
+    pub(crate) fn clients(account: u32) -> Self {
+        PartyId(account << 1)
+    }
+
+    /// The leaf link at a place.
+    pub(crate) fn leaf(place: u32) -> Self {
+        PartyId((place << 1) | 1)
+    }
+}
+
+/// What shards tell each other beside messages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Notice<'a> {
+    /// A party begins.
+    Party {
+        /// Which.
+        party: PartyId,
+        /// The place of its account.
+        account: u32,
+        /// How its links stand.
+        role: Role,
+        /// [`Standing::cluster`].
+        cluster: u64,
+    },
+    /// A party ends, and with it its interest.
+    PartyGone {
+        /// Which.
+        party: PartyId,
+    },
+    /// What a party wants of one subject from here on.
+    Interest {
+        /// Which.
+        party: PartyId,
+        /// A valid pattern.
+        subject: &'a [u8],
+        /// The queue group.
+        queue: Option<&'a [u8]>,
+        /// How many members there are; 0: none any more.
+        weight: u32,
+    },
+    /// A consumer here is outrun by a producer there, which is not to be read from.
+    Hold {
+        /// The producer.
+        producer: LinkId,
+    },
+    /// It may be read from again, as far as that consumer goes.
+    Release {
+        /// The producer.
+        producer: LinkId,
+    },
+}
+
+/// What an operation begins with.
+const RELAYED: u8 = 1;
+const PARTY: u8 = 2;
+const PARTY_GONE: u8 = 3;
+const INTEREST: u8 = 4;
+const HOLD: u8 = 5;
+const RELEASE: u8 = 6;
+
+/// For a length: there is none.
+const ABSENT: u32 = u32::MAX;
+
+impl Notice<'_> {
+    /// Appends it.
+    pub(crate) fn write(&self, out: &mut Vec<u8>) {
+        match *self {
+            Notice::Party {
+                party,
+                account,
+                role,
+                cluster,
+            } => {
+                out.push(PARTY);
+                out.extend_from_slice(&party.0.to_ne_bytes());
+                out.extend_from_slice(&account.to_ne_bytes());
+                out.push(role_to_byte(role));
+                out.extend_from_slice(&cluster.to_ne_bytes());
+            }
+            Notice::PartyGone { party } => {
+                out.push(PARTY_GONE);
+                out.extend_from_slice(&party.0.to_ne_bytes());
+            }
+            Notice::Interest {
+                party,
+                subject,
+                queue,
+                weight,
+            } => {
+                out.push(INTEREST);
+                out.extend_from_slice(&party.0.to_ne_bytes());
+                out.extend_from_slice(&weight.to_ne_bytes());
+                put_length(out, Some(subject));
+                put_length(out, queue);
+                out.extend_from_slice(subject);
+                out.extend_from_slice(queue.unwrap_or_default());
+            }
+            Notice::Hold { producer } => put_link(out, HOLD, producer),
+            Notice::Release { producer } => put_link(out, RELEASE, producer),
+        }
+    }
+}
+
+/// Appends a message for the queue groups `queues`.
+fn write_message(out: &mut Vec<u8>, origin: &Origin, message: &Message<'_>, queues: &[&[u8]]) {
+    out.push(RELAYED);
+    out.extend_from_slice(&origin.to_bytes());
+    let names: usize = queues.iter().map(|name| name.len() + 1).sum();
+    put_length(out, Some(message.subject));
+    put_length(out, message.reply);
+    for count in [names, message.header_len, message.body.len()] {
+        out.extend_from_slice(&(count as u32).to_ne_bytes());
+    }
+    out.extend_from_slice(message.subject);
+    out.extend_from_slice(message.reply.unwrap_or_default());
+    for name in queues {
+        out.extend_from_slice(name);
+        out.push(b' ');
+    }
+    out.extend_from_slice(message.body);
+}
+
+fn put_length(out: &mut Vec<u8>, bytes: Option<&[u8]>) {
+    let length = bytes.map_or(ABSENT, |bytes| bytes.len() as u32);
+    out.extend_from_slice(&length.to_ne_bytes());
+}
+
+fn put_link(out: &mut Vec<u8>, kind: u8, link: LinkId) {
+    out.push(kind);
+    out.extend_from_slice(&link.place.to_ne_bytes());
+    out.extend_from_slice(&link.turn.to_ne_bytes());
+}
+
+fn role_to_byte(role: Role) -> u8 {
+    match role {
+        Role::Client => 0,
+        Role::Upstream => 1,
+        Role::Downstream => 2,
+    }
+}
+
+fn role_of_byte(byte: u8) -> Role {
+    match byte {
+        0 => Role::Client,
+        1 => Role::Upstream,
+        _ => Role::Downstream,
+    }
+}
+
+fn byte(rest: &mut &[u8]) -> Option<u8> {
+    take(rest, 1)?.first().copied()
+}
+
+fn number(rest: &mut &[u8]) -> Option<u32> {
+    take(rest, 4)?.try_into().ok().map(u32::from_ne_bytes)
+}
+
+fn long(rest: &mut &[u8]) -> Option<u64> {
+    take(rest, 8)?.try_into().ok().map(u64::from_ne_bytes)
+}
+
+fn take<'a>(rest: &mut &'a [u8], count: usize) -> Option<&'a [u8]> {
+    let (now, later) = rest.split_at_checked(count)?;
+    *rest = later;
+    Some(now)
+}
+
+/// `Some(None)` for what is absent.
+fn take_optional<'a>(rest: &mut &'a [u8], length: u32) -> Option<Option<&'a [u8]>> {
+    if length == ABSENT {
+        return Some(None);
+    }
+    take(rest, length as usize).map(Some)
+}
+
+/// The operation at the front, which is there as a whole.
+fn read<'a>(rest: &mut &'a [u8]) -> Option<Op<'a>> {
+    let op = match byte(rest)? {
+        RELAYED => {
+            let origin = take(rest, ORIGIN)?.try_into().ok()?;
+            let (subject, reply) = (number(rest)?, number(rest)?);
+            let (names, header_len, body) = (number(rest)?, number(rest)?, number(rest)?);
+            Op::Relayed {
+                origin,
+                message: Message {
+                    subject: take(rest, subject as usize)?,
+                    reply: take_optional(rest, reply)?,
+                    queue_list: take(rest, names as usize)?,
+                    header_len: header_len as usize,
+                    body: take(rest, body as usize)?,
+                },
+            }
+        }
+        PARTY => Op::Beside(Notice::Party {
+            party: PartyId(number(rest)?),
+            account: number(rest)?,
+            role: role_of_byte(byte(rest)?),
+            cluster: long(rest)?,
+        }),
+        PARTY_GONE => Op::Beside(Notice::PartyGone {
+            party: PartyId(number(rest)?),
+        }),
+        INTEREST => {
+            let party = PartyId(number(rest)?);
+            let weight = number(rest)?;
+            let (subject, queue) = (number(rest)?, number(rest)?);
+            Op::Beside(Notice::Interest {
+                party,
+                subject: take(rest, subject as usize)?,
+                queue: take_optional(rest, queue)?,
+                weight,
+            })
+        }
+        kind @ (HOLD | RELEASE) => {
+            let producer = LinkId {
+                place: number(rest)?,
+                turn: number(rest)?,
+            };
+            Op::Beside(if kind == HOLD {
+                Notice::Hold { producer }
+            } else {
+                Notice::Release { producer }
+            })
+        }
+        _ => return None,
+    };
+    Some(op)
+}
+
+/// The other end of a link between two shards.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Sibling;
+
+impl Neighbour for Sibling {
+    const HAS_SIBLINGS: bool = true;
+
+    fn handle_open(&mut self, _: &mut Cx<'_>) -> Result<Action<'static>, ProtoError> {
+        Ok(Action::Done)
+    }
+
+    #[inline]
+    fn parse<'a>(&self, buf: &'a [u8], _: &Env) -> Result<Parsed<'a>, ProtoError> {
+        let mut rest = buf;
+        match read(&mut rest) {
+            Some(op) => Ok(Parsed::Op {
+                op,
+                len: buf.len() - rest.len(),
+            }),
+            None => Err(ProtoError::Malformed("what another thread handed over")),
+        }
+    }
+
+    #[inline]
+    fn handle<'a>(&mut self, op: Op<'a>, _: &mut Cx<'_>) -> Result<Action<'a>, ProtoError> {
+        match op {
+            Op::Relayed { origin, message } => Ok(Action::Relay { origin, message }),
+            Op::Beside(notice) => Ok(Action::Beside(notice)),
+            _ => Err(ProtoError::UnknownOperation),
+        }
+    }
+
+    fn handle_timeout(&mut self, _: &mut Cx<'_>) -> Result<(), ProtoError> {
+        Ok(())
+    }
+
+    fn excuse(&mut self) {}
+
+    /// It lives as long as we do.
+    fn poll_timeout(&self) -> Instant {
+        Instant::from_nanos(u64::MAX)
+    }
+
+    fn handle_proof(&mut self, _: Proof, _: &mut Cx<'_>) -> Result<Action<'static>, ProtoError> {
+        Ok(Action::Done)
+    }
+
+    fn handle_upgraded(
+        &mut self,
+        _: Secured,
+        _: &mut Cx<'_>,
+    ) -> Result<Action<'static>, ProtoError> {
+        Ok(Action::Done)
+    }
+
+    fn handle_sign_of_life(&mut self) {}
+
+    fn encoding(&self) -> Encoding {
+        Encoding::default()
+    }
+
+    fn max_queue_time(&self) -> Option<Duration> {
+        None
+    }
+
+    /// Nothing that it is told is a line of the log.
+    fn label(&self) -> String {
+        String::new()
+    }
+
+    #[inline]
+    fn standing(&self) -> Standing {
+        Standing {
+            reach: Reach::Distant,
+            role: Role::Client,
+            cluster: 0,
+            isolated: false,
+            echo: false,
+        }
+    }
+
+    /// Its own rules are asked there.
+    #[inline]
+    fn may_hear(&self, _: &[u8], _: Option<&[u8]>) -> bool {
+        true
+    }
+
+    fn deliver(&mut self, message: &Message<'_>, to: Target<'_>, outlet: &mut Outlet<'_>) -> bool {
+        let Target::Link { queues, origin } = to else {
+            return false;
+        };
+        write_message(outlet.buffer(), origin, message, queues);
+        true
+    }
+
+    /// It is told of each change by itself.
+    fn offer(&mut self, _: &Offer<'_>, _: &mut Outlet<'_>) {}
+
+    fn announce_lame_duck(&mut self, _: &mut Cx<'_>) {}
+
+    fn note_end(&mut self, _: &str) {}
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn link(place: u32, turn: u32) -> LinkId {
+        LinkId { place, turn }
+    }
+
+    proptest! {
+        #[test]
+        fn messages_come_back(
+            subject in "[a-z.]{0,40}", reply in prop::option::of("[a-z.]{0,40}"),
+            names in prop::collection::vec("[a-z]{1,9}", 0..5),
+            body in prop::collection::vec(any::<u8>(), 0..300),
+            (account, place, turn, cluster) in any::<(u32, u32, u32, u64)>(), local in any::<bool>(),
+        ) {
+            let origin = Origin {
+                account,
+                producer: link(place, turn),
+                standing: Standing {
+                    cluster,
+                    reach: if local { Reach::Local } else { Reach::Distant },
+                    ..Sibling.standing()
+                },
+                crossed: Crossed::From(3),
+            };
+            let message = Message {
+                subject: subject.as_bytes(),
+                reply: reply.as_deref().map(str::as_bytes),
+                queue_list: b"",
+                header_len: body.len() / 2,
+                body: &body,
+            };
+            let names: Vec<&[u8]> = names.iter().map(|name| name.as_bytes()).collect();
+            let mut bytes = Vec::new();
+            write_message(&mut bytes, &origin, &message, &names);
+            let whole = bytes.len();
+            bytes.extend_from_slice(b"next");
+            let mut rest = &bytes[..];
+            let Some(Op::Relayed { origin: head, message: read }) = read(&mut rest) else {
+                return Err(TestCaseError::fail("no message"));
+            };
+            prop_assert_eq!(rest, b"next");
+            prop_assert_eq!(Origin::from_bytes(head, 3), origin);
+            prop_assert_eq!(read.queues().collect::<Vec<_>>(), names);
+            prop_assert_eq!(Message { queue_list: b"", ..read }, message);
+            for cut in 0..whole {
+                prop_assert!(super::read(&mut &bytes[..cut]).is_none());
+            }
+        }
+    }
+
+    #[test]
+    fn notices_come_back() {
+        let party = PartyId::leaf(7);
+        for notice in [
+            Notice::Party {
+                party,
+                account: 2,
+                role: Role::Downstream,
+                cluster: 1 << 40,
+            },
+            Notice::PartyGone {
+                party: PartyId::clients(9),
+            },
+            Notice::Interest {
+                party,
+                subject: b"a.*",
+                queue: None,
+                weight: 1,
+            },
+            Notice::Interest {
+                party,
+                subject: b"a",
+                queue: Some(b"q"),
+                weight: 0,
+            },
+            Notice::Hold {
+                producer: link(1, 2),
+            },
+            Notice::Release {
+                producer: link(3, 4),
+            },
+        ] {
+            let mut bytes = Vec::new();
+            notice.write(&mut bytes);
+            assert_eq!(read(&mut &bytes[..]), Some(Op::Beside(notice)));
+        }
+        assert_eq!(read(&mut &b"\x63"[..]), None);
+    }
+}

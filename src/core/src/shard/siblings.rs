@@ -1,0 +1,325 @@
+//! The other shards of this process: what they are told, what they want, and what is handed over.
+//!
+//! Nothing here waits for a sibling, and no sibling is ever held: what one is given counts as waiting
+//! until it has taken it in, and holds producers as any other queue does.
+
+use foldhash::fast::FixedState;
+use hashbrown::{HashMap, HashTable};
+
+use super::interest::Keys;
+use super::{Account, Shard, flow::Hold};
+use crate::interest::{Interest, Reach, Sub, SubId};
+use crate::link::sibling::{Notice, ORIGIN, Origin, PartyId};
+use crate::link::{LinkId, Neighbour, Role, Standing};
+use crate::message::Message;
+use crate::random::Entropy;
+use crate::slab::{NONE, Slab};
+use crate::time::Instant;
+
+/// The siblings of a shard, and those of their links that need to be told apart.
+#[derive(Debug, Default)]
+pub(super) struct Family {
+    /// Their links' places.
+    siblings: Vec<u32>,
+    parties: Slab<Party>,
+    by_name: HashMap<(u32, PartyId), u32, FixedState>,
+}
+
+impl Family {
+    /// Whether a sibling's link is at `place`.
+    pub(super) fn has(&self, place: u32) -> bool {
+        self.siblings.contains(&place)
+    }
+}
+
+#[derive(Debug)]
+struct Party {
+    account: u32,
+    standing: Standing,
+    subs: HashTable<SubId>,
+}
+
+impl<N: Neighbour> Shard<N> {
+    /// A further shard of the same process: the same accounts, under the same names to leafs.
+    pub fn another(&self, entropy: Box<dyn Entropy>) -> Self {
+        let mut shard = Shard::new(self.env.clone(), [], entropy);
+        shard.all_clients = self.all_clients.clone();
+        shard.accounts.clear();
+        shard.by_name.clear();
+        for account in &self.accounts {
+            let at = shard.accounts.len() as u32;
+            shard.by_name.insert(account.name.clone(), at);
+            let seed = shard.random.draw();
+            shard.accounts.push(Account {
+                name: account.name.clone(),
+                interest: Interest::new(seed),
+                leafs: Vec::new(),
+                loop_name: account.loop_name.clone(),
+            });
+        }
+        shard
+    }
+
+    /// A link to another shard, on both sides before any other link is opened.
+    pub fn open_sibling(&mut self, now: Instant, sibling: N) -> LinkId {
+        let link = self.open(now, sibling);
+        self.family.siblings.push(link.place);
+        for account in 0..self.accounts.len() as u32 {
+            self.say_beside(link.place, |out| {
+                Notice::Party {
+                    party: PartyId::clients(account),
+                    account,
+                    role: Role::Client,
+                    cluster: 0,
+                }
+                .write(out);
+            });
+        }
+        link
+    }
+
+    /// Takes what waits for a sibling. Each chunk is for its [`Shard::handle_lent`], and then for
+    /// [`Shard::handle_returned`] here.
+    pub fn lend(&mut self, sibling: LinkId) -> Option<impl Iterator<Item = Vec<u8>> + use<N>> {
+        let link = self.links.get_mut(sibling.place);
+        link.map(|link| link.out.lend())
+    }
+
+    /// A sibling's chunk.
+    pub fn handle_lent(&mut self, now: Instant, sibling: LinkId, chunk: &[u8]) {
+        self.now = now;
+        self.consume(sibling.place, chunk);
+        self.finish_batch(sibling.place);
+        self.resume_released();
+    }
+
+    /// A sibling has taken in a chunk of ours.
+    pub fn handle_returned(&mut self, now: Instant, sibling: LinkId, chunk: Vec<u8>) {
+        self.now = now;
+        if let Some(link) = self.links.get_mut(sibling.place) {
+            link.out.give_back(chunk, &mut self.pool);
+            link.progress = now;
+        }
+        self.release_drained(sibling.place);
+    }
+
+    /// How whoever wants this stands: the link, or the party behind it.
+    #[inline]
+    pub(super) fn standing_of(&self, sub: &Sub) -> Option<Standing> {
+        if N::HAS_SIBLINGS && sub.party != NONE {
+            let party = self.family.parties.get(sub.party);
+            return party.map(|party| party.standing);
+        }
+        let link = self.links.get(sub.link);
+        link.map(|link| link.neighbour.standing())
+    }
+
+    /// Routes what a sibling handed over.
+    pub(super) fn relay(&mut self, place: u32, origin: &[u8; ORIGIN], message: &Message<'_>) {
+        let origin = Origin::from_bytes(origin, place);
+        self.stand_in(place, origin.account);
+        self.route(&origin, message);
+    }
+
+    /// A sibling's link is in one account at a time.
+    fn stand_in(&mut self, place: u32, account: u32) {
+        let Some(link) = self.links.get_mut(place) else {
+            return;
+        };
+        let before = std::mem::replace(&mut link.account, account);
+        if before != account {
+            self.show_changes(before);
+        }
+    }
+
+    /// What a sibling says beside messages.
+    pub(super) fn note(&mut self, place: u32, notice: Notice<'_>) {
+        match notice {
+            Notice::Party {
+                party,
+                account,
+                role,
+                cluster,
+            } => {
+                let key = self.family.parties.insert(Party {
+                    account,
+                    standing: Standing {
+                        reach: Reach::Distant,
+                        role,
+                        cluster,
+                        isolated: false,
+                        echo: false,
+                    },
+                    subs: HashTable::new(),
+                });
+                self.family.by_name.insert((place, party), key);
+            }
+            Notice::PartyGone { party } => {
+                let Some(key) = self.family.by_name.remove(&(place, party)) else {
+                    return;
+                };
+                let Some(party) = self.family.parties.remove(key) else {
+                    return;
+                };
+                self.stand_in(place, party.account);
+                if let Some(account) = self.accounts.get_mut(party.account as usize) {
+                    for id in party.subs {
+                        account.interest.remove(id);
+                    }
+                }
+            }
+            Notice::Interest {
+                party,
+                subject,
+                queue,
+                weight,
+            } => {
+                let Some(key) = self.family.by_name.get(&(place, party)).copied() else {
+                    return;
+                };
+                let Some(party) = self.family.parties.get(key) else {
+                    return;
+                };
+                self.stand_in(place, party.account);
+                let Some(party) = self.family.parties.get_mut(key) else {
+                    return;
+                };
+                let Some(account) = self.accounts.get_mut(party.account as usize) else {
+                    return;
+                };
+                let keys = Keys {
+                    subs: &mut party.subs,
+                    interest: &mut account.interest,
+                    hasher: &self.hasher,
+                };
+                match weight {
+                    0 => keys.clear(subject, queue),
+                    weight => keys.set(subject, queue, weight, place, key),
+                }
+            }
+            Notice::Hold { producer } => self.count_hold(producer, Hold::Begins),
+            Notice::Release { producer } => self.count_hold(producer, Hold::Ends),
+        }
+    }
+
+    /// Says something to the sibling at `place`.
+    pub(super) fn say_beside(&mut self, place: u32, write: impl FnOnce(&mut Vec<u8>)) {
+        if let Some(link) = self.links.get_mut(place) {
+            write(link.out.buffer(&mut self.pool));
+            self.touch(place);
+        }
+    }
+
+    fn say_to_all_beside(&mut self, notice: Notice<'_>) {
+        for i in 0..self.family.siblings.len() {
+            if let Some(place) = self.family.siblings.get(i).copied() {
+                self.say_beside(place, |out| notice.write(out));
+            }
+        }
+    }
+
+    #[inline]
+    fn is_alone(&self) -> bool {
+        !N::HAS_SIBLINGS || self.family.siblings.is_empty()
+    }
+
+    /// A client subscribed: siblings are told of the first one outside of any group, and of how many
+    /// a group has.
+    pub(super) fn show_clients_beside(&mut self, at: u32, subject: &[u8], queue: Option<&[u8]>) {
+        if self.is_alone() {
+            return;
+        }
+        let count = self.count_clients(at, subject, queue);
+        if queue.is_some() || count == 1 {
+            self.say_to_all_beside(Notice::Interest {
+                party: PartyId::clients(at),
+                subject,
+                queue,
+                weight: count,
+            });
+        }
+    }
+
+    /// Takes a client's subscription away, and tells siblings what is left.
+    pub(super) fn remove_client_sub(&mut self, at: u32, id: SubId) -> Option<Sub> {
+        let interest = &mut self.accounts.get_mut(at as usize)?.interest;
+        if !N::HAS_SIBLINGS || self.family.siblings.is_empty() {
+            return interest.remove(id);
+        }
+        let sub = interest.sub(id)?;
+        let subject = interest.entry(sub.entry)?.subject.clone();
+        let queue: Option<Box<[u8]>> = interest.group_name(sub.group).map(Into::into);
+        let sub = interest.remove(id)?;
+        let queue = queue.as_deref();
+        let count = self.count_clients(at, &subject, queue);
+        if queue.is_some() || count == 0 {
+            self.say_to_all_beside(Notice::Interest {
+                party: PartyId::clients(at),
+                subject: &subject,
+                queue,
+                weight: count,
+            });
+        }
+        Some(sub)
+    }
+
+    fn count_clients(&self, at: u32, subject: &[u8], queue: Option<&[u8]>) -> u32 {
+        let count = || {
+            let interest = &self.accounts.get(at as usize)?.interest;
+            let entry = interest.entry(interest.entry_by_subject(subject)?)?;
+            let members = match queue {
+                None => &entry.plain,
+                Some(name) => {
+                    let id = interest.group_by_name(name)?;
+                    let group = entry.groups().iter().find(|group| group.id == id)?;
+                    &group.members
+                }
+            };
+            Some(members.local().len() as u32)
+        };
+        count().unwrap_or(0)
+    }
+
+    /// A link to another server takes part from now on.
+    pub(super) fn begin_party(&mut self, place: u32) {
+        if self.is_alone() {
+            return;
+        }
+        let Some(link) = self.links.get(place) else {
+            return;
+        };
+        let standing = link.neighbour.standing();
+        self.say_to_all_beside(Notice::Party {
+            party: PartyId::leaf(place),
+            account: link.account,
+            role: standing.role,
+            cluster: standing.cluster,
+        });
+    }
+
+    /// It does so no longer.
+    pub(super) fn end_party(&mut self, place: u32) {
+        if !self.is_alone() {
+            let party = PartyId::leaf(place);
+            self.say_to_all_beside(Notice::PartyGone { party });
+        }
+    }
+
+    /// What a link to another server wants of one subject from here on.
+    pub(super) fn show_key_beside(
+        &mut self,
+        place: u32,
+        subject: &[u8],
+        queue: Option<&[u8]>,
+        weight: u32,
+    ) {
+        if !self.is_alone() {
+            self.say_to_all_beside(Notice::Interest {
+                party: PartyId::leaf(place),
+                subject,
+                queue,
+                weight,
+            });
+        }
+    }
+}
