@@ -1,10 +1,10 @@
-//! Accepting clients: TLS before INFO where it is configured, and how many handshakes a second may
-//! begin.
+//! Accepting clients and leafs: TLS before INFO where it is configured, and how many handshakes a
+//! second may begin.
 
-use std::cell::Cell;
 use std::io::{self, IoSlice};
 use std::net::{SocketAddr, TcpStream};
-use std::rc::Rc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use async_io::{Async, Timer};
@@ -18,20 +18,32 @@ use smol::future::{self, FutureExt as _};
 
 use crate::file_error::FileError;
 
-/// How clients are greeted.
-pub(crate) struct Greeter {
+/// How the peers of one listener are greeted, by all threads that serve them.
+pub struct Greeter {
     tls: Option<(Tls, ServerTls)>,
     optional: bool,
-    /// Connections that are not clients yet.
-    pending: Cell<usize>,
+    /// Connections that are not peers yet.
+    pending: AtomicUsize,
     most_pending: usize,
-    rate: Option<Rc<Rate>>,
+    rate: Option<Arc<Rate>>,
 }
 
 impl Greeter {
-    /// Reads the certificates.
-    pub(crate) fn new(config: &Config) -> Result<Self, FileError> {
-        let tls = match &config.tls {
+    /// For clients. Reads the certificates.
+    pub fn for_clients(config: &Config) -> Result<Self, FileError> {
+        let most = config.limits.max_connections;
+        let greeter = Greeter::new(config.tls.as_ref(), most)?;
+        Ok(Greeter {
+            optional: config.allow_non_tls,
+            ..greeter
+        })
+    }
+
+    /// For peers that have no choice but TLS where it is configured, of which `most` may be in a
+    /// handshake at the same time. Reads the certificates.
+    pub fn new(tls: Option<&Tls>, most: usize) -> Result<Self, FileError> {
+        let limit = tls.and_then(|tls| tls.rate_limit);
+        let tls = match tls {
             None => None,
             Some(tls) => {
                 let server =
@@ -39,19 +51,18 @@ impl Greeter {
                 Some((tls.clone(), server))
             }
         };
-        let limit = config.tls.as_ref().and_then(|tls| tls.rate_limit);
         Ok(Greeter {
             tls,
-            optional: config.allow_non_tls,
-            pending: Cell::new(0),
-            most_pending: config.limits.max_connections,
-            rate: limit.map(|limit| Rc::new(Rate::new(limit))),
+            optional: false,
+            pending: AtomicUsize::new(0),
+            most_pending: most,
+            rate: limit.map(|limit| Arc::new(Rate::new(limit))),
         })
     }
 
     /// Takes a connection up to where INFO is due, or what is to be said behind it: `None` if that
     /// never comes.
-    pub(crate) async fn greet(
+    pub async fn greet(
         &self,
         socket: Async<TcpStream>,
         peer: SocketAddr,
@@ -66,12 +77,12 @@ impl Greeter {
             let secured = self.admit(&mut transport);
             return Some((transport, secured));
         }
-        if self.pending.get() >= self.most_pending {
+        if self.pending.fetch_add(1, Ordering::Relaxed) >= self.most_pending {
+            self.pending.fetch_sub(1, Ordering::Relaxed);
             return None;
         }
-        self.pending.set(self.pending.get() + 1);
         let done = self.secure(&mut transport, settings).await;
-        self.pending.set(self.pending.get() - 1);
+        self.pending.fetch_sub(1, Ordering::Relaxed);
         match done {
             Ok(Some(secured)) => Some((transport, Ok(secured))),
             Ok(None) => {
@@ -104,7 +115,7 @@ impl Greeter {
             return Ok(Secured::default());
         };
         if self.optional {
-            transport.set_gate(Rc::new(move || rate.admits()));
+            transport.set_gate(Arc::new(move || rate.admits()));
         } else if !rate.admits() {
             return Err(ProtoError::Throttled);
         }
@@ -112,7 +123,7 @@ impl Greeter {
     }
 
     /// Says a second later how many were turned away by then, unless that is about to be said.
-    pub(crate) async fn report_refusals(&self) {
+    pub async fn report_refusals(&self) {
         if let Some(rate) = &self.rate {
             rate.report().await;
         }
@@ -146,7 +157,7 @@ impl Greeter {
     }
 
     /// What to say at the start.
-    pub(crate) fn warn(&self) {
+    pub fn warn(&self) {
         let first = self.tls.as_ref().map(|(tls, _)| tls.handshake_first);
         if first == Some(HandshakeFirst::Yes) {
             log::warn!(
@@ -171,44 +182,57 @@ const SECOND: Duration = Duration::from_secs(1);
 /// Handshakes per second.
 struct Rate {
     limit: u32,
-    window: Cell<(Instant, u32)>,
-    refused: Cell<u32>,
-    /// Somebody waits to say how many.
-    reporting: Cell<bool>,
+    window: Mutex<Window>,
+    /// Somebody waits to say how many were refused.
+    reporting: AtomicBool,
+}
+
+struct Window {
+    since: Instant,
+    begun: u32,
+    refused: u32,
 }
 
 impl Rate {
     fn new(limit: u32) -> Self {
         Rate {
             limit,
-            window: Cell::new((Instant::now(), 0)),
-            refused: Cell::new(0),
-            reporting: Cell::new(false),
+            window: Mutex::new(Window {
+                since: Instant::now(),
+                begun: 0,
+                refused: 0,
+            }),
+            reporting: AtomicBool::new(false),
         }
+    }
+
+    fn with<T>(&self, act: impl FnOnce(&mut Window) -> T) -> T {
+        act(&mut self.window.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     fn admits(&self) -> bool {
-        let (mut since, mut count) = self.window.get();
-        if since.elapsed() >= SECOND {
-            (since, count) = (Instant::now(), 0);
-        }
-        let admitted = count < self.limit;
-        if admitted {
-            count += 1;
-        } else {
-            self.refused.set(self.refused.get().saturating_add(1));
-        }
-        self.window.set((since, count));
-        admitted
+        self.with(|window| {
+            if window.since.elapsed() >= SECOND {
+                (window.since, window.begun) = (Instant::now(), 0);
+            }
+            let admitted = window.begun < self.limit;
+            let count = if admitted {
+                &mut window.begun
+            } else {
+                &mut window.refused
+            };
+            *count = count.saturating_add(1);
+            admitted
+        })
     }
 
     async fn report(&self) {
-        if self.refused.get() == 0 || self.reporting.replace(true) {
+        if self.with(|window| window.refused) == 0 || self.reporting.swap(true, Ordering::Relaxed) {
             return;
         }
         Timer::after(SECOND).await;
-        self.reporting.set(false);
-        let refused = self.refused.take();
+        self.reporting.store(false, Ordering::Relaxed);
+        let refused = self.with(|window| std::mem::take(&mut window.refused));
         log::warn!("Rejected {refused} connections due to TLS rate limiting");
     }
 }

@@ -7,6 +7,7 @@ use std::collections::VecDeque;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use petiole_core::auth::users::{SlowCheck, Users};
@@ -16,7 +17,7 @@ use petiole_core::link::leaf::Leaf;
 use petiole_core::link::queue::WritePlan;
 use petiole_core::link::uplink::{Attempt, Reports, State, Uplink};
 use petiole_core::link::{
-    ClientTls, Encoding, Env, Event, LinkId, Neighbour as _, Proof, Secured, Server,
+    ClientTls, Encoding, Env, Event, LinkId, Neighbour, Proof, Secured, Server,
 };
 use petiole_core::random::{Entropy, Random};
 use petiole_core::shard::{Shard, Wants};
@@ -74,15 +75,27 @@ pub struct UplinkStatus {
     pub attempts: u64,
 }
 
-/// A gateway without its sockets.
+/// The kinds of neighbour of a role that serves clients and dials hubs, whatever else it does.
+pub trait Peers: Neighbour + From<Client> + From<Box<Leaf>> {
+    /// If it is a client.
+    fn client(&self) -> Option<&Client>;
+    /// If it is a hub we dialled.
+    fn hub(&self) -> Option<&Leaf>;
+    /// If it was a hub we dialled.
+    fn into_hub(self) -> Option<Box<Leaf>>;
+}
+
+/// A gateway without its sockets; of other kinds of neighbour, a part of another role.
 #[derive(Debug)]
-pub struct Node {
-    shard: Shard<Peer>,
+pub struct Node<P = Peer> {
+    shard: Shard<P>,
     uplinks: Vec<Uplink>,
     random: Random,
-    /// Connection ids handed out.
-    numbers: u64,
+    /// Connection ids handed out, by all threads of the server.
+    numbers: Arc<AtomicUsize>,
     events: VecDeque<NodeEvent>,
+    /// Leafs that have said who they are.
+    joined: VecDeque<LinkId>,
     duration: Duration,
     grace: Duration,
     duck: Option<Duck>,
@@ -99,15 +112,20 @@ struct Duck {
 
 impl Node {
     /// A node of a checked configuration, at `now`.
-    pub fn new(
+    pub fn new(config: &Config, server: Server, entropy: Box<dyn Entropy>, now: Instant) -> Self {
+        Node::of(config, server, entropy, now)
+    }
+}
+
+impl<P: Peers> Node<P> {
+    /// [`Node::new`] for whatever kinds of neighbour.
+    pub fn of(
         config: &Config,
         server: Server,
         mut entropy: Box<dyn Entropy>,
         now: Instant,
     ) -> Self {
-        let mut seed = [0; 8];
-        entropy.fill(&mut seed);
-        let mut random = Random::new(u64::from_le_bytes(seed));
+        let mut random = seeded(&mut *entropy);
         let env = Env {
             server,
             limits: config.limits.clone(),
@@ -134,8 +152,9 @@ impl Node {
             shard,
             uplinks,
             random,
-            numbers: 0,
+            numbers: Arc::default(),
             events: VecDeque::new(),
+            joined: VecDeque::new(),
             duration: config.lame_duck_duration,
             grace: config.lame_duck_grace_period,
             duck: None,
@@ -145,9 +164,30 @@ impl Node {
         node
     }
 
+    /// A further node of the same server, for another thread: it dials no hub.
+    pub fn another(&self, mut entropy: Box<dyn Entropy>) -> Self {
+        Node {
+            random: seeded(&mut *entropy),
+            shard: self.shard.another(entropy),
+            uplinks: Vec::new(),
+            numbers: self.numbers.clone(),
+            events: VecDeque::new(),
+            joined: VecDeque::new(),
+            duration: self.duration,
+            grace: self.grace,
+            duck: None,
+            closing: false,
+        }
+    }
+
     /// The links and accounts.
-    pub fn shard(&self) -> &Shard<Peer> {
+    pub fn shard(&self) -> &Shard<P> {
         &self.shard
+    }
+
+    /// For what a role has beside clients and hubs.
+    pub fn shard_mut(&mut self) -> &mut Shard<P> {
+        &mut self.shard
     }
 
     /// How the remotes are doing, in the order of the configuration.
@@ -165,26 +205,31 @@ impl Node {
     /// A client has connected; `secured` is what TLS before INFO came to.
     pub fn accept(&mut self, now: Instant, address: SocketAddr, secured: Secured) -> LinkId {
         let client = Client::new(now, self.next_number(), address, secured);
-        self.open(now, client)
+        self.serve(now, client)
     }
 
     /// A client that is told why it cannot be served, behind INFO.
     pub fn refuse(&mut self, now: Instant, address: SocketAddr, error: ProtoError) -> LinkId {
         let client = Client::new(now, self.next_number(), address, Secured::default());
-        self.open(now, client.refused(error))
+        self.serve(now, client.refused(error))
     }
 
-    fn next_number(&mut self) -> u64 {
-        self.numbers += 1;
-        self.numbers
+    /// The id of the next connection, in INFO and in the log.
+    pub fn next_number(&self) -> u64 {
+        self.numbers.fetch_add(1, Ordering::Relaxed) as u64 + 1
     }
 
-    fn open(&mut self, now: Instant, client: Client) -> LinkId {
+    fn serve(&mut self, now: Instant, client: Client) -> LinkId {
         // It slipped in while the others were being closed.
         if let Some(duck) = &mut self.duck {
             duck.next.get_or_insert(now);
         }
-        let link = self.shard.open(now, Peer::Client(client));
+        self.open(now, client.into())
+    }
+
+    /// A peer of a kind that only the role knows has connected.
+    pub fn open(&mut self, now: Instant, peer: P) -> LinkId {
+        let link = self.shard.open(now, peer);
         self.settle(now);
         link
     }
@@ -213,7 +258,7 @@ impl Node {
             return None;
         };
         let leaf = Leaf::new(now, remote, settings, attempt.clone(), loop_name);
-        let link = self.shard.open(now, Peer::Hub(Box::new(leaf)));
+        let link = self.shard.open(now, Box::new(leaf).into());
         uplink.handle_connected(link);
         self.settle(now);
         Some(link)
@@ -239,6 +284,11 @@ impl Node {
     /// Something for the outside to do.
     pub fn poll_event(&mut self) -> Option<NodeEvent> {
         self.events.pop_front()
+    }
+
+    /// A leaf that dialled us and is bound to its account now.
+    pub fn poll_joined(&mut self) -> Option<LinkId> {
+        self.joined.pop_front()
     }
 
     /// Stops serving gradually. The caller has closed its listener.
@@ -274,7 +324,7 @@ impl Node {
     }
 
     /// Passes on what the shard wants.
-    fn settle(&mut self, now: Instant) {
+    pub fn settle(&mut self, now: Instant) {
         while let Some(event) = self.shard.poll_event() {
             match event {
                 Event::Verify { link, check } => {
@@ -294,6 +344,7 @@ impl Node {
                         });
                     }
                 }
+                Event::Joined { link } => self.joined.push_back(link),
                 Event::Discovered { remote, addresses } => {
                     if let Some(uplink) = self.uplinks.get_mut(remote) {
                         uplink.handle_discovered(&addresses);
@@ -301,7 +352,7 @@ impl Node {
                 }
                 Event::Synced { link, remote } => {
                     if let Some(uplink) = self.uplinks.get_mut(remote)
-                        && let Some(Peer::Hub(leaf)) = self.shard.neighbour(link)
+                        && let Some(leaf) = self.shard.neighbour(link).and_then(P::hub)
                     {
                         let hub = leaf.hub();
                         uplink.handle_synced(now, &hub.name, &hub.account);
@@ -332,7 +383,11 @@ impl Node {
             .shard
             .links()
             .into_iter()
-            .filter(|link| matches!(self.shard.neighbour(*link), Some(Peer::Client(_))))
+            .filter(|link| {
+                self.shard
+                    .neighbour(*link)
+                    .is_some_and(|peer| peer.client().is_some())
+            })
             .filter(|link| !self.shard.is_ending(*link))
             .collect();
         let closed = if now < duck.until { 1 } else { clients.len() };
@@ -350,7 +405,13 @@ impl Node {
     }
 }
 
-impl Engine for Node {
+fn seeded(entropy: &mut dyn Entropy) -> Random {
+    let mut seed = [0; 8];
+    entropy.fill(&mut seed);
+    Random::new(u64::from_le_bytes(seed))
+}
+
+impl<P: Peers> Engine for Node<P> {
     type Id = LinkId;
 
     fn read_slot<'a>(&'a mut self, id: LinkId, shared: &'a mut [u8]) -> &'a mut [u8] {
@@ -392,12 +453,15 @@ impl Engine for Node {
     }
 
     fn explain(&self, id: LinkId, error: &io::Error) -> String {
-        match self.shard.neighbour(id) {
-            Some(Peer::Hub(leaf)) => explain(error, leaf.way()),
-            Some(Peer::Client(_)) if error.kind() == io::ErrorKind::QuotaExceeded => {
+        let peer = self.shard.neighbour(id);
+        if let Some(leaf) = peer.and_then(P::hub) {
+            return explain(error, leaf.way());
+        }
+        match peer.and_then(P::client) {
+            Some(_) if error.kind() == io::ErrorKind::QuotaExceeded => {
                 ProtoError::Throttled.reason().into()
             }
-            Some(Peer::Client(client)) if client.is_securing() => {
+            Some(client) if client.is_securing() => {
                 let words = accept::words(error);
                 log::error!("{} - TLS handshake error: {words}", client.label());
                 ProtoError::HandshakeFailed.reason().into()
@@ -409,7 +473,7 @@ impl Engine for Node {
 
     fn handle_closed(&mut self, now: Instant, id: LinkId, cause: &str) {
         let peer = self.shard.handle_closed(now, id, cause);
-        if let Some(Peer::Hub(leaf)) = peer
+        if let Some(leaf) = peer.and_then(P::into_hub)
             && !self.closing
             && let Some(uplink) = self.uplinks.get_mut(leaf.number())
         {

@@ -22,13 +22,13 @@ use crate::explain::explain;
 use crate::file_error::FileError;
 
 /// What each way of a remote needs for TLS: made once, so that sessions can be resumed.
-pub(crate) struct Reach {
+pub struct Reach {
     ways: Vec<(Arc<Way>, ClientTls)>,
 }
 
 impl Reach {
     /// Reads the files that the remote names.
-    pub(crate) fn new(remote: &Remote) -> Result<Self, FileError> {
+    pub fn new(remote: &Remote) -> Result<Self, FileError> {
         let mut ways = Vec::new();
         for way in &remote.ways {
             let block = way.tls.as_ref();
@@ -39,7 +39,7 @@ impl Reach {
     }
 
     /// What to say at the start.
-    pub(crate) fn warn(&self) {
+    pub fn warn(&self) {
         for (way, _) in &self.ways {
             if way.tls.as_ref().is_some_and(|tls| tls.insecure) {
                 log::warn!(
@@ -55,7 +55,7 @@ impl Reach {
     }
 
     /// Goes all the way up to where the hub says INFO. The error is the cause, in words.
-    pub(crate) async fn connect(&self, attempt: &Attempt) -> Result<Transport, String> {
+    pub async fn connect(&self, attempt: &Attempt) -> Result<Transport, String> {
         let Some((way, tls)) = self.ways.get(attempt.way) else {
             return Err("there is no such way".into());
         };

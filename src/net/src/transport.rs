@@ -5,7 +5,6 @@
 use std::io::{self, IoSlice};
 use std::net::{IpAddr, TcpStream};
 use std::pin::Pin;
-use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
@@ -30,10 +29,13 @@ pub struct Transport {
     means: Option<Box<Means>>,
 }
 
+/// Whether TLS may begin now.
+pub type Gate = Arc<dyn Fn() -> bool + Send + Sync>;
+
 /// What TLS may begin with.
 struct Means {
     side: Side,
-    gate: Option<Rc<dyn Fn() -> bool>>,
+    gate: Option<Gate>,
     /// Until when it may still begin.
     patience: Option<Timer>,
 }
@@ -87,7 +89,7 @@ impl Transport {
 
     /// Asked whether TLS may begin, where the peer is free to begin it. If not, the upgrade fails
     /// with [`io::ErrorKind::QuotaExceeded`].
-    pub fn set_gate(&mut self, gate: Rc<dyn Fn() -> bool>) {
+    pub fn set_gate(&mut self, gate: Gate) {
         if let Some(means) = &mut self.means {
             means.gate = Some(gate);
         }

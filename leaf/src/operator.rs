@@ -1,0 +1,48 @@
+//! What an operator asks a running server for.
+
+use petiole_net::signal::Signal;
+use smol::channel::Sender;
+use smol::stream::{Stream, StreamExt as _};
+
+/// How a server comes to its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// At once.
+    Stop,
+    /// At once, unless it is a lame duck already.
+    Terminate,
+    /// After its clients have been closed one by one.
+    LameDuck,
+    /// They have been.
+    LameDuckDone,
+}
+
+/// Passes on what signals ask for.
+pub async fn obey(
+    mut signals: impl Stream<Item = Signal> + Unpin,
+    on_reopen: Option<Box<dyn Fn()>>,
+    ends: Sender<End>,
+) {
+    while let Some(signal) = signals.next().await {
+        let end = match signal {
+            Signal::Interrupt | Signal::Quit => End::Stop,
+            Signal::Terminate => End::Terminate,
+            Signal::LameDuck => End::LameDuck,
+            Signal::Reopen => {
+                if let Some(reopen) = &on_reopen {
+                    reopen();
+                }
+                continue;
+            }
+            Signal::Reload => {
+                log::warn!(
+                    "Trapped {:?} signal: reload is not served by this version; restart instead",
+                    signal.name()
+                );
+                continue;
+            }
+        };
+        log::info!("Trapped {:?} signal", signal.name());
+        let _ = ends.send(end).await;
+    }
+}
