@@ -1,0 +1,8 @@
+//! The datacenter's role: all that a gateway does, and leafs that dial in, on all threads of the machine.
+
+mod inbox;
+mod node;
+mod peer;
+
+pub use node::Node;
+pub use peer::Peer;

@@ -1,0 +1,299 @@
+//! One thread of a hub without its sockets: what a gateway's node does, leafs, and the other threads.
+
+use std::collections::HashMap;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use petiole_core::link::acceptor::{Acceptor, LeafName, LeafPort};
+use petiole_core::link::queue::WritePlan;
+use petiole_core::link::sibling::Sibling;
+use petiole_core::link::{Encoding, LinkId, Neighbour as _, Secured};
+use petiole_core::shard::{HIGH_WATER, Wants};
+use petiole_core::time::Instant;
+use petiole_core::wire::error::ProtoError;
+use petiole_leaf::{Host, Node as Base};
+use petiole_net::driver::Engine;
+
+use crate::inbox::{Inbox, Parcel, Urgency};
+use crate::peer::Peer;
+
+/// Bytes on their way to another thread from which on we want to hear of their arrival: a part of
+/// what makes producers wait.
+const NOTABLE: usize = HIGH_WATER / 4;
+
+/// What all threads of a hub know.
+#[derive(Debug, Default)]
+struct Common {
+    /// One for each thread.
+    inboxes: Vec<Inbox>,
+    /// Which link each leaf has, and in which thread.
+    leafs: Mutex<HashMap<Identity, (usize, LinkId)>>,
+}
+
+/// What makes two links one leaf's (leaf protocol, duplicate links).
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Identity {
+    name: String,
+    cluster: String,
+    account: String,
+    ours: Arc<str>,
+}
+
+impl Identity {
+    /// `None`: it did not say who it is.
+    fn of(leaf: &LeafName, ours: &Arc<str>) -> Option<Self> {
+        (!leaf.account.is_empty()).then(|| Identity {
+            name: leaf.name.clone(),
+            cluster: leaf.cluster.clone(),
+            account: leaf.account.clone(),
+            ours: ours.clone(),
+        })
+    }
+}
+
+/// One thread of a hub without its sockets.
+#[derive(Debug)]
+pub struct Node {
+    base: Base<Peer>,
+    number: usize,
+    /// The link to each other thread's shard, by its number; `None` at our own.
+    siblings: Vec<Option<LinkId>>,
+    common: Arc<Common>,
+}
+
+impl Node {
+    /// All threads of a server, of which `base` is the first. There is at least that one.
+    pub fn all(
+        base: Base<Peer>,
+        now: Instant,
+        others: impl IntoIterator<Item = Base<Peer>>,
+    ) -> Vec<Node> {
+        let bases: Vec<_> = std::iter::once(base).chain(others).collect();
+        let count = bases.len();
+        let common = Arc::new(Common {
+            inboxes: (0..count).map(|_| Inbox::default()).collect(),
+            ..Common::default()
+        });
+        let node = |(number, mut base): (usize, Base<Peer>)| {
+            let mut sibling = |other| {
+                (other != number).then(|| {
+                    let sibling = Peer::Sibling(Sibling);
+                    base.shard_mut().open_sibling(now, sibling)
+                })
+            };
+            Node {
+                number,
+                siblings: (0..count).map(&mut sibling).collect(),
+                base,
+                common: common.clone(),
+            }
+        };
+        bases.into_iter().enumerate().map(node).collect()
+    }
+
+    /// A leaf has connected; `secured` is what TLS before INFO came to.
+    pub fn accept_leaf(
+        &mut self,
+        now: Instant,
+        port: Arc<LeafPort>,
+        address: SocketAddr,
+        secured: Secured,
+    ) -> LinkId {
+        let number = self.base.next_number();
+        let leaf = Acceptor::new(now, number, address, port, secured);
+        self.base.open(now, Peer::Leaf(Box::new(leaf)))
+    }
+
+    /// Ready when another thread has left something, for [`Node::take_in`].
+    pub fn poll_arrival(&self, cx: &std::task::Context<'_>) -> std::task::Poll<()> {
+        match self.common.inboxes.get(self.number) {
+            Some(inbox) => inbox.poll(cx),
+            None => std::task::Poll::Pending,
+        }
+    }
+
+    /// Takes in what other threads have left.
+    pub fn take_in(&mut self, now: Instant) {
+        let common = self.common.clone();
+        let Some(inbox) = common.inboxes.get(self.number) else {
+            return;
+        };
+        let parcels = inbox.take();
+        if parcels.is_empty() {
+            return;
+        }
+        for (from, parcel) in parcels {
+            let Some(sibling) = self.siblings.get(from).copied().flatten() else {
+                continue;
+            };
+            let shard = self.base.shard_mut();
+            match parcel {
+                Parcel::Lent(chunk) => {
+                    shard.handle_lent(now, sibling, &chunk);
+                    if let Some(theirs) = common.inboxes.get(from) {
+                        let urgency = theirs.urgency();
+                        theirs.put(self.number, [Parcel::Returned(chunk)], urgency);
+                    }
+                }
+                Parcel::Returned(chunk) => shard.handle_returned(now, sibling, chunk),
+                Parcel::Superseded(link) => self.supersede(now, link),
+            }
+        }
+        self.settle(now);
+    }
+
+    /// Leaves what waits for another thread in its inbox.
+    fn hand_over(&mut self, to: usize, sibling: LinkId) {
+        let shard = self.base.shard_mut();
+        let waits = shard.pending(sibling) > NOTABLE;
+        let chunks = shard.lend(sibling);
+        let (Some(chunks), Some(theirs), Some(ours)) = (
+            chunks,
+            self.common.inboxes.get(to),
+            self.common.inboxes.get(self.number),
+        ) else {
+            return;
+        };
+        ours.set_waiting(waits);
+        theirs.put(self.number, chunks.map(Parcel::Lent), Urgency::Now);
+    }
+
+    /// After input: what leafs have said of themselves.
+    fn settle(&mut self, now: Instant) {
+        self.base.settle(now);
+        while let Some(link) = self.base.poll_joined() {
+            self.note_leaf(now, link);
+        }
+    }
+
+    fn note_leaf(&mut self, now: Instant, link: LinkId) {
+        let Some(identity) = self.identity(link) else {
+            return;
+        };
+        let mut leafs = self
+            .common
+            .leafs
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let older = leafs.insert(identity, (self.number, link));
+        drop(leafs);
+        match older {
+            None => {}
+            Some((thread, link)) if thread == self.number => self.supersede(now, link),
+            Some((thread, link)) => {
+                if let Some(theirs) = self.common.inboxes.get(thread) {
+                    let parcel = Parcel::Superseded(link);
+                    theirs.put(self.number, [parcel], Urgency::Now);
+                }
+            }
+        }
+    }
+
+    fn identity(&self, link: LinkId) -> Option<Identity> {
+        let leaf = self.base.shard().neighbour(link)?.leaf()?;
+        Identity::of(leaf.leaf(), leaf.account())
+    }
+
+    fn supersede(&mut self, now: Instant, link: LinkId) {
+        if let Some(leaf) = self.base.shard().neighbour(link) {
+            log::warn!("{} - {}", leaf.label(), ProtoError::DuplicateLink.reason());
+        }
+        let shard = self.base.shard_mut();
+        shard.refuse(now, link, &ProtoError::DuplicateLink);
+    }
+}
+
+impl Host for Node {
+    type Peers = Peer;
+
+    fn node(&mut self) -> &mut Base<Peer> {
+        &mut self.base
+    }
+}
+
+impl Engine for Node {
+    type Id = LinkId;
+
+    fn read_slot<'a>(&'a mut self, id: LinkId, shared: &'a mut [u8]) -> &'a mut [u8] {
+        self.base.read_slot(id, shared)
+    }
+
+    fn handle_read(&mut self, now: Instant, id: LinkId, shared: &[u8], count: usize) {
+        self.take_in(now);
+        self.base.handle_read(now, id, shared, count);
+        self.settle(now);
+    }
+
+    fn wants(&self, id: LinkId) -> Wants {
+        self.base.wants(id)
+    }
+
+    fn take_unread(&mut self, id: LinkId) -> Vec<u8> {
+        self.base.take_unread(id)
+    }
+
+    fn handle_upgraded(&mut self, now: Instant, id: LinkId, secured: Secured) {
+        self.base.handle_upgraded(now, id, secured);
+        self.settle(now);
+    }
+
+    fn encoding(&self, id: LinkId) -> Encoding {
+        self.base.encoding(id)
+    }
+
+    fn poll_transmit<'a>(&'a self, id: LinkId, plan: &mut WritePlan<'a>) {
+        self.base.poll_transmit(id, plan);
+    }
+
+    fn handle_transmitted(&mut self, now: Instant, id: LinkId, count: usize) {
+        self.base.handle_transmitted(now, id, count);
+    }
+
+    fn handle_blocked(&mut self, now: Instant, id: LinkId) {
+        self.base.handle_blocked(now, id);
+    }
+
+    fn explain(&self, id: LinkId, error: &io::Error) -> String {
+        self.base.explain(id, error)
+    }
+
+    fn handle_closed(&mut self, now: Instant, id: LinkId, cause: &str) {
+        if let Some(identity) = self.identity(id) {
+            let mut leafs = self
+                .common
+                .leafs
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner);
+            if leafs.get(&identity) == Some(&(self.number, id)) {
+                leafs.remove(&identity);
+            }
+        }
+        self.base.handle_closed(now, id, cause);
+        self.settle(now);
+    }
+
+    fn poll_wake(&mut self) -> Option<LinkId> {
+        loop {
+            let id = self.base.poll_wake()?;
+            let to = self.siblings.iter().position(|link| *link == Some(id));
+            match to {
+                Some(to) => self.hand_over(to, id),
+                None => return Some(id),
+            }
+        }
+    }
+
+    fn has_events(&self) -> bool {
+        self.base.has_events()
+    }
+
+    fn poll_timeout(&self) -> Option<Instant> {
+        self.base.poll_timeout()
+    }
+
+    fn handle_timeout(&mut self, now: Instant) {
+        self.base.handle_timeout(now);
+        self.settle(now);
+    }
+}

@@ -1,0 +1,377 @@
+//! A server of several threads behaves as one of a single thread: the same deliveries, and leafs are
+//! told the same interest.
+#![allow(clippy::unwrap_used)]
+
+use std::collections::BTreeMap;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use petiole_core::config::model::{Account, Compression, Config, User, UserIdentity};
+use petiole_core::link::acceptor::LeafPort;
+use petiole_core::link::queue::WritePlan;
+use petiole_core::link::{LinkId, Secured, Server};
+use petiole_core::random::Random;
+use petiole_core::time::Instant;
+use petiole_hub::Node;
+use petiole_leaf::{Host as _, Node as Base};
+use petiole_net::driver::Engine as _;
+use proptest::prelude::*;
+
+const NOW: Instant = Instant::from_nanos(1_000_000_000);
+
+/// A server of some threads with its peers.
+struct World {
+    nodes: Vec<Node>,
+    /// Each with its thread and what it has not read yet.
+    peers: Vec<(usize, LinkId)>,
+    /// The interest that each peer has been told of.
+    told: Vec<BTreeMap<String, String>>,
+}
+
+fn user(name: &str) -> User {
+    User {
+        identity: UserIdentity::Password {
+            user: name.into(),
+            password: "p".into(),
+        },
+        permissions: None,
+        connection_types: Vec::new(),
+    }
+}
+
+impl World {
+    fn new(threads: usize) -> World {
+        let accounts = ["A", "B"].map(|name| Account {
+            name: name.into(),
+            users: vec![user(name)],
+        });
+        let config = Config {
+            accounts: accounts.into(),
+            ..Config::default()
+        };
+        let server = Server {
+            id: "NHUB".into(),
+            name: "H".into(),
+            toolchain: "rust",
+            host: "0.0.0.0".into(),
+            port: 4222,
+            headers: true,
+        };
+        let base = Base::of(&config, server, Box::new(Random::new(1)), NOW);
+        let others: Vec<_> = (1..threads as u64)
+            .map(|seed| base.another(Box::new(Random::new(seed))))
+            .collect();
+        let mut world = World {
+            nodes: Node::all(base, NOW, others),
+            peers: Vec::new(),
+            told: Vec::new(),
+        };
+        world.settle();
+        world
+    }
+
+    fn client(&mut self, account: &str) {
+        let thread = self.peers.len() % self.nodes.len();
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 1000));
+        let node = self.nodes[thread].node();
+        let link = node.accept(NOW, address, Secured::default());
+        self.join(thread, link, account, "");
+    }
+
+    fn leaf(&mut self, account: &str, cluster: &str) {
+        let thread = self.peers.len() % self.nodes.len();
+        let port = LeafPort {
+            host: "127.0.0.1".into(),
+            port: 7422,
+            urls: Vec::new(),
+            cluster: String::new(),
+            compression: Compression::Off,
+            tls: None,
+            auth_timeout: Duration::from_secs(2),
+            min_version: None,
+            isolate: false,
+        };
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 1000));
+        let node = &mut self.nodes[thread];
+        let link = node.accept_leaf(NOW, Arc::new(port), address, Secured::default());
+        let more = format!(",\"cluster\":\"{cluster}\",\"version\":\"2.15.1\"");
+        self.join(thread, link, account, &more);
+    }
+
+    fn join(&mut self, thread: usize, link: LinkId, account: &str, more: &str) {
+        self.peers.push((thread, link));
+        self.told.push(BTreeMap::new());
+        let peer = self.peers.len() - 1;
+        self.say(
+            peer,
+            &format!(
+                "CONNECT {{\"user\":\"{account}\",\"pass\":\"p\",\"verbose\":false{more}}}\r\n"
+            ),
+        );
+        self.settle();
+        self.hear();
+    }
+
+    fn say(&mut self, peer: usize, text: &str) {
+        let (thread, link) = self.peers[peer];
+        let node = &mut self.nodes[thread];
+        node.take_in(NOW);
+        node.node().handle_bytes(NOW, link, text.as_bytes());
+        // As the driver does before the peer reads any of the answers.
+        while node.poll_wake().is_some() {}
+    }
+
+    /// Until no thread has anything for another one.
+    fn settle(&mut self) {
+        for _ in 0..8 {
+            for node in &mut self.nodes {
+                while node.poll_wake().is_some() {}
+                node.take_in(NOW);
+                while node.poll_wake().is_some() {}
+            }
+        }
+    }
+
+    /// What each peer is sent, but for interest, which is noted.
+    fn hear(&mut self) -> Vec<String> {
+        let mut all = Vec::new();
+        for peer in 0..self.peers.len() {
+            let (thread, link) = self.peers[peer];
+            let node = &mut self.nodes[thread];
+            let mut heard = Vec::new();
+            while node.wants(link).write {
+                let before = heard.len();
+                {
+                    let mut plan = WritePlan::new();
+                    node.poll_transmit(link, &mut plan);
+                    plan.iter().for_each(|piece| heard.extend_from_slice(piece));
+                }
+                node.handle_transmitted(NOW, link, heard.len() - before);
+            }
+            let text = String::from_utf8(heard).unwrap();
+            let mut rest = String::new();
+            for line in text.lines() {
+                match line.split_once(' ') {
+                    Some(("LS+", what)) if !what.starts_with("$LDS") => {
+                        let (name, weight) = match what.split(' ').collect::<Vec<_>>()[..] {
+                            [subject, queue, weight] => (format!("{subject} {queue}"), weight),
+                            _ => (what.to_string(), ""),
+                        };
+                        self.told[peer].insert(name, weight.into());
+                    }
+                    Some(("LS-", what)) => {
+                        assert!(self.told[peer].remove(what).is_some(), "{what}");
+                    }
+                    _ => {
+                        rest.push_str(line);
+                        rest.push('\n');
+                    }
+                }
+            }
+            all.push(rest);
+        }
+        self.settle();
+        all
+    }
+}
+
+#[derive(Clone, Debug)]
+enum Step {
+    Want(usize, &'static str, bool),
+    Drop(usize, &'static str, bool),
+    Publish(usize, &'static str),
+    Leave(usize),
+}
+
+/// Clients 0 to 5, leafs outside of groups 6 to 8, leafs in groups 9 and 10.
+const CLIENTS: usize = 6;
+const LEAFS: usize = 11;
+
+fn populate(world: &mut World) {
+    for account in ["A", "A", "A", "A", "B", "B"] {
+        world.client(account);
+    }
+    for (account, cluster) in [("A", "x"), ("A", "x"), ("B", "x"), ("A", "y"), ("A", "z")] {
+        world.leaf(account, cluster);
+    }
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let subject = || prop::sample::select(vec!["a", "*", "a.b", "a.*", "*.b", ">"]);
+    let step = prop_oneof![
+        9 => (0..LEAFS, subject(), any::<bool>()).prop_map(|(p, s, q)| Step::Want(p, s, q)),
+        4 => (0..LEAFS, subject(), any::<bool>()).prop_map(|(p, s, q)| Step::Drop(p, s, q)),
+        9 => (0..LEAFS, prop::sample::select(vec!["a", "b", "a.b"]))
+            .prop_map(|(p, s)| Step::Publish(p, s)),
+        1 => (0..LEAFS).prop_map(Step::Leave),
+    ];
+    prop::collection::vec(step, 1..80)
+}
+
+/// What a step has a peer say.
+fn words(step: &Step, number: usize) -> (usize, String) {
+    let in_group = |peer: usize, wish: bool| match peer {
+        0..CLIENTS => wish,
+        CLIENTS..9 => false,
+        _ => true,
+    };
+    match step {
+        Step::Want(peer, subject, wish) if in_group(*peer, *wish) && *peer < CLIENTS => {
+            (*peer, format!("SUB {subject} g q.{subject}\r\n"))
+        }
+        Step::Want(peer, subject, wish) if in_group(*peer, *wish) => {
+            (*peer, format!("LS+ {subject} g 2\r\n"))
+        }
+        Step::Want(peer, subject, _) if *peer < CLIENTS => {
+            (*peer, format!("SUB {subject} p.{subject}\r\n"))
+        }
+        Step::Want(peer, subject, _) => (*peer, format!("LS+ {subject}\r\n")),
+        Step::Drop(peer, subject, wish) if *peer < CLIENTS => {
+            let kind = if *wish { "q" } else { "p" };
+            (*peer, format!("UNSUB {kind}.{subject}\r\n"))
+        }
+        Step::Drop(peer, subject, wish) if in_group(*peer, *wish) => {
+            (*peer, format!("LS- {subject} g\r\n"))
+        }
+        Step::Drop(peer, subject, _) => (*peer, format!("LS- {subject}\r\n")),
+        Step::Publish(peer, subject) if *peer < CLIENTS => {
+            (*peer, format!("PUB {subject} 6\r\n{number:06}\r\n"))
+        }
+        Step::Publish(peer, subject) => {
+            (*peer, format!("LMSG {subject} + r g 6\r\n{number:06}\r\n"))
+        }
+        Step::Leave(peer) => (*peer, String::new()),
+    }
+}
+
+/// Deliveries as far as they do not depend on chance: who in a group gets a message does, whether
+/// that is a client or a leaf does not.
+fn certain(heard: &[String]) -> Vec<String> {
+    let mut plain = Vec::new();
+    let mut groups = Vec::new();
+    for (peer, text) in heard.iter().enumerate() {
+        let mut parts = text.split('\n');
+        while let (Some(line), Some(body)) = (parts.next(), parts.next()) {
+            if peer < CLIENTS && line.contains(" q.") {
+                groups.push(format!("client {body}"));
+            } else if peer >= 9 {
+                groups.push(format!("leaf {body}"));
+            } else {
+                plain.push(format!("{peer} {line} {body}"));
+            }
+        }
+    }
+    groups.sort();
+    plain.extend(groups);
+    plain
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(1000))]
+    #[test]
+    fn threads_make_no_difference(steps in steps()) {
+        let mut one = World::new(1);
+        let mut three = World::new(3);
+        populate(&mut one);
+        populate(&mut three);
+        let mut gone = Vec::new();
+        for (number, step) in steps.iter().enumerate() {
+            let (peer, text) = words(step, number);
+            let is_here = !gone.contains(&peer);
+            for world in [&mut one, &mut three].into_iter().filter(|_| is_here) {
+                if text.is_empty() {
+                    let (thread, link) = world.peers[peer];
+                    let node = &mut world.nodes[thread];
+                    node.handle_closed(NOW, link, "gone");
+                    while node.poll_wake().is_some() {}
+                } else {
+                    world.say(peer, &text);
+                }
+            }
+            if text.is_empty() {
+                gone.push(peer);
+            }
+            // Now and then several changes reach the other threads at once.
+            let next = steps.get(number + 1);
+            if number % 3 != 0 && matches!(next, Some(Step::Want(..) | Step::Drop(..))) {
+                continue;
+            }
+            one.settle();
+            three.settle();
+            let (left, right) = (one.hear(), three.hear());
+            prop_assert_eq!(certain(&left), certain(&right), "{:?}", step);
+            prop_assert_eq!(&one.told, &three.told, "{:?}", step);
+        }
+    }
+}
+
+/// A producer that outruns a consumer of another thread waits for it, nobody else does.
+#[test]
+fn a_slow_consumer_holds_its_producer_across_threads() {
+    let mut world = World::new(2);
+    for _ in 0..4 {
+        world.client("A");
+    }
+    let reads = |world: &World, peer: usize| {
+        let (thread, link) = world.peers[peer];
+        world.nodes[thread].wants(link).read
+    };
+    world.say(1, "SUB fast 1\r\n");
+    let body = "x".repeat(60_000);
+    let publish = format!("PUB fast {}\r\n{body}\r\n", body.len());
+    let mut sent = 0;
+    while reads(&world, 0) {
+        world.say(0, &publish);
+        world.settle();
+        sent += 1;
+        assert!(sent < 100, "the producer is not held");
+    }
+    assert!(reads(&world, 2), "another client of its thread is held");
+    world.say(2, "PING\r\n");
+    let heard = world.hear();
+    assert_eq!(heard[2], "PONG\n");
+    let taken = heard[1].lines().filter(|line| line.starts_with("MSG"));
+    assert_eq!(taken.count(), sent);
+    assert!(reads(&world, 0), "the producer is still held");
+    // A thread that takes nothing in holds producers as well.
+    for _ in 0..40 {
+        if reads(&world, 0) {
+            world.say(0, &publish);
+        }
+    }
+    assert!(
+        !reads(&world, 0),
+        "what another thread has not taken in grows"
+    );
+    world.settle();
+    world.hear();
+    world.settle();
+    assert!(reads(&world, 0));
+}
+
+/// All members of a group are equal, wherever they are.
+#[test]
+fn groups_are_spread_evenly_over_threads() {
+    let mut world = World::new(3);
+    for _ in 0..6 {
+        world.client("A");
+    }
+    // Three members in the first thread, one each in the others.
+    for (peer, sid) in [(0, 1), (0, 2), (3, 1), (1, 1), (2, 1)] {
+        world.say(peer, &format!("SUB jobs workers {sid}\r\n"));
+    }
+    let mut counts = [0u32; 6];
+    for _ in 0..5000 {
+        world.say(4, "PUB jobs 0\r\n\r\n");
+        world.settle();
+        for (peer, heard) in world.hear().iter().enumerate() {
+            counts[peer] += heard.matches("MSG").count() as u32;
+        }
+    }
+    assert_eq!(counts.iter().sum::<u32>(), 5000);
+    for (peer, share) in [(0, 2000), (3, 1000), (1, 1000), (2, 1000)] {
+        let off = counts[peer].abs_diff(share);
+        assert!(off < 150, "{counts:?}");
+    }
+}
