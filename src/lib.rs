@@ -104,11 +104,22 @@ impl Server {
             files::write_pid_file(path)
                 .map_err(|error| fatal(format!("Could not write pidfile: {error}")))?;
         }
-        leaf.on_reopen(logger::reopen)
-            .on_ready(move |ready| first_steps(&config, ready.address))
-            .run()
-            .map_err(fatal)
+        let leaf = leaf
+            .on_reopen(logger::reopen)
+            .on_ready(move |ready| first_steps(&config, ready.address));
+        serve(leaf).map_err(fatal)
     }
+}
+
+/// Of the roles that were built, the largest.
+#[cfg(feature = "hub")]
+fn serve(leaf: Leaf) -> Result<(), petiole_leaf::RunError> {
+    petiole_hub::Hub::new(leaf)?.run()
+}
+
+#[cfg(not(feature = "hub"))]
+fn serve(leaf: Leaf) -> Result<(), petiole_leaf::RunError> {
+    leaf.run()
 }
 
 /// Serves until a signal ends it: [`Server::new`] and [`Server::run`].

@@ -3,6 +3,8 @@
 mod inbox;
 mod node;
 mod peer;
+mod run;
 
 pub use node::Node;
 pub use peer::Peer;
+pub use run::Hub;

@@ -213,6 +213,15 @@ impl Entry {
         self.plain.is_empty() && self.groups.is_none()
     }
 
+    /// The members outside of any group, or of one.
+    pub(crate) fn members(&self, group: GroupId) -> Option<&Members> {
+        if group == GroupId::PLAIN {
+            return Some(&self.plain);
+        }
+        let group = self.groups().iter().find(|g| g.id == group)?;
+        Some(&group.members)
+    }
+
     fn members_mut(&mut self, group: GroupId) -> Option<&mut Members> {
         if group == GroupId::PLAIN {
             return Some(&mut self.plain);

@@ -7,6 +7,12 @@ pub trait Entropy: Send {
     fn fill(&mut self, bytes: &mut [u8]);
 }
 
+/// What has been [drawn](Random::draw) as a number below `bound`; 0 when `bound` is 0.
+#[inline]
+pub(crate) fn scale(draw: u64, bound: u64) -> u64 {
+    ((u128::from(draw) * u128::from(bound)) >> 64) as u64
+}
+
 /// A small fast generator (SplitMix64) for choosing queue members and spreading timers.
 #[derive(Clone, Debug)]
 pub struct Random(u64);
@@ -30,7 +36,7 @@ impl Random {
     /// A number below `bound`; 0 when `bound` is 0.
     #[inline]
     pub fn below(&mut self, bound: u64) -> u64 {
-        ((u128::from(self.draw()) * u128::from(bound)) >> 64) as u64
+        scale(self.draw(), bound)
     }
 
     /// A number from 0 up to but not including 1.

@@ -19,7 +19,7 @@ use crate::wire::error::ProtoError;
 use crate::wire::parse::Parsed;
 
 /// Bytes of an [`Origin`] that is handed over.
-pub const ORIGIN: usize = 26;
+pub const ORIGIN: usize = 34;
 
 /// Where a message comes from, as far as its way depends on it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,6 +32,8 @@ pub struct Origin {
     pub(crate) standing: Standing,
     /// It has crossed from another shard.
     pub(crate) crossed: Crossed,
+    /// Not 0: whether anybody heard it is to be [answered](Notice::Heard) under this number.
+    pub(crate) question: u64,
 }
 
 /// Whether a message is where it arrived.
@@ -61,6 +63,7 @@ impl Origin {
             u8::from(self.standing.reach == Reach::Local),
             role_to_byte(self.standing.role),
         ]);
+        put(&self.question.to_ne_bytes());
         bytes
     }
 
@@ -79,17 +82,19 @@ impl Origin {
             Some(1) => Reach::Local,
             _ => Reach::Distant,
         };
+        let role = role_of_byte(byte(reader).unwrap_or_default());
         Origin {
             account,
             producer,
             standing: Standing {
                 cluster,
                 reach,
-                role: role_of_byte(byte(reader).unwrap_or_default()),
+                role,
                 isolated: false,
                 echo: false,
             },
             crossed: Crossed::From(place),
+            question: long(reader).unwrap_or_default(),
         }
     }
 }
@@ -99,15 +104,34 @@ impl Origin {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct PartyId(u32);
 
+/// Whether who wants a subject gets all that matches it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Certainty {
+    /// It does.
+    Sure,
+    /// Permissions are asked for each message, where they are known.
+    Filtered,
+}
+
 impl PartyId {
-    /// All clients of an account.
-    pub(crate) fn clients(account: u32) -> Self {
-        PartyId(account << 1)
+    /// All clients of an account, as far as their subscriptions are of this kind.
+    pub(crate) fn clients(account: u32, certainty: Certainty) -> Self {
+        let filtered = u32::from(certainty == Certainty::Filtered);
+        PartyId((account << 2) | filtered << 1)
     }
 
     /// The leaf link at a place.
     pub(crate) fn leaf(place: u32) -> Self {
-        PartyId((place << 1) | 1)
+        PartyId((place << 2) | 1)
+    }
+
+    /// What is known of its interest.
+    pub(crate) fn certainty(self) -> Certainty {
+        if self.0 & 2 == 0 {
+            Certainty::Sure
+        } else {
+            Certainty::Filtered
+        }
     }
 }
 
@@ -151,6 +175,22 @@ pub enum Notice<'a> {
         /// The producer.
         producer: LinkId,
     },
+    /// Somebody got the message that asked so.
+    Heard {
+        /// [`Origin::question`].
+        question: u64,
+    },
+    /// Nobody did.
+    Unheard {
+        /// [`Origin::question`].
+        question: u64,
+        /// Who published it.
+        producer: LinkId,
+        /// Its subject.
+        subject: &'a [u8],
+        /// Where answers were to go.
+        reply: &'a [u8],
+    },
 }
 
 /// What an operation begins with.
@@ -160,6 +200,8 @@ const PARTY_GONE: u8 = 3;
 const INTEREST: u8 = 4;
 const HOLD: u8 = 5;
 const RELEASE: u8 = 6;
+const HEARD: u8 = 7;
+const UNHEARD: u8 = 8;
 
 /// For a length: there is none.
 const ABSENT: u32 = u32::MAX;
@@ -200,6 +242,23 @@ impl Notice<'_> {
             }
             Notice::Hold { producer } => put_link(out, HOLD, producer),
             Notice::Release { producer } => put_link(out, RELEASE, producer),
+            Notice::Heard { question } => {
+                out.push(HEARD);
+                out.extend_from_slice(&question.to_ne_bytes());
+            }
+            Notice::Unheard {
+                question,
+                producer,
+                subject,
+                reply,
+            } => {
+                put_link(out, UNHEARD, producer);
+                out.extend_from_slice(&question.to_ne_bytes());
+                put_length(out, Some(subject));
+                put_length(out, Some(reply));
+                out.extend_from_slice(subject);
+                out.extend_from_slice(reply);
+            }
         }
     }
 }
@@ -323,6 +382,23 @@ fn read<'a>(rest: &mut &'a [u8]) -> Option<Op<'a>> {
                 Notice::Hold { producer }
             } else {
                 Notice::Release { producer }
+            })
+        }
+        HEARD => Op::Beside(Notice::Heard {
+            question: long(rest)?,
+        }),
+        UNHEARD => {
+            let producer = LinkId {
+                place: number(rest)?,
+                turn: number(rest)?,
+            };
+            let question = long(rest)?;
+            let (subject, reply) = (number(rest)?, number(rest)?);
+            Op::Beside(Notice::Unheard {
+                question,
+                producer,
+                subject: take(rest, subject as usize)?,
+                reply: take(rest, reply as usize)?,
             })
         }
         _ => return None,
@@ -460,6 +536,7 @@ mod tests {
                     ..Sibling.standing()
                 },
                 crossed: Crossed::From(3),
+                question: 1 << 33,
             };
             let message = Message {
                 subject: subject.as_bytes(),
@@ -498,7 +575,7 @@ mod tests {
                 cluster: 1 << 40,
             },
             Notice::PartyGone {
-                party: PartyId::clients(9),
+                party: PartyId::clients(9, Certainty::Filtered),
             },
             Notice::Interest {
                 party,
@@ -517,6 +594,13 @@ mod tests {
             },
             Notice::Release {
                 producer: link(3, 4),
+            },
+            Notice::Heard { question: 5 },
+            Notice::Unheard {
+                question: 6,
+                producer: link(7, 8),
+                subject: b"s",
+                reply: b"r.1",
             },
         ] {
             let mut bytes = Vec::new();

@@ -192,7 +192,7 @@ impl<N: Neighbour> Shard<N> {
                 .sub(*id)
                 .map_or(0, |sub| hasher.hash_one(sub.sid.as_bytes()))
         });
-        self.show_clients_beside(at, subject, queue);
+        self.show_client_beside(at, id);
     }
 
     pub(super) fn unsubscribe(&mut self, place: u32, sid: &[u8], max: Option<u64>) {

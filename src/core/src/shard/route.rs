@@ -3,9 +3,10 @@
 
 use super::{Shard, trace};
 use crate::interest::{EntryId, GroupId, Reach, Sub, SubId};
-use crate::link::sibling::{Crossed, Origin};
+use crate::link::sibling::{Certainty, Crossed, Origin};
 use crate::link::{Body, LinkId, Neighbour, Outlet, Role, Target};
 use crate::message::Message;
+use crate::random;
 use crate::slab::NONE;
 use crate::wire::write;
 
@@ -14,8 +15,8 @@ use crate::wire::write;
 pub(super) struct Scratch {
     /// Clients' subscriptions.
     local: Vec<SubId>,
-    /// Leaf links, with the queue group each was chosen for.
-    distant: Vec<(u32, GroupId)>,
+    /// Links to other servers and shards.
+    distant: Vec<Distant>,
     /// Queue groups and the entry each was found on.
     groups: Vec<(GroupId, EntryId)>,
     /// Subscriptions that had their last message.
@@ -27,7 +28,24 @@ enum Member {
     /// A subscription of this shard.
     Local(SubId),
     /// One of the clients in the shard behind this link.
-    Beside(u32),
+    Beside(u32, Certainty),
+}
+
+/// A link that a message goes to.
+#[derive(Clone, Copy, Debug)]
+struct Distant {
+    link: u32,
+    /// What it was chosen for.
+    group: GroupId,
+    certainty: Certainty,
+}
+
+/// What the publisher wants to know.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Wish {
+    Nothing,
+    /// Whether anybody got it.
+    ToKnow,
 }
 
 /// A list that a burst made larger than this is let go.
@@ -49,15 +67,21 @@ impl<N: Neighbour> Shard<N> {
             },
             standing: link.neighbour.standing(),
             crossed: Crossed::Not,
+            question: 0,
         };
-        let heard = self.route(&origin, message);
+        let wish = if wants_no_responders {
+            Wish::ToKnow
+        } else {
+            Wish::Nothing
+        };
+        let heard = self.route(origin, message, wish);
         if heard == 0 && wants_no_responders {
             self.answer_no_responders(from, message);
         }
     }
 
-    /// Answers how many were reached.
-    pub(super) fn route(&mut self, origin: &Origin, message: &Message<'_>) -> usize {
+    /// Answers how many were reached, as far as that is known here.
+    pub(super) fn route(&mut self, mut origin: Origin, message: &Message<'_>, wish: Wish) -> usize {
         let Some(account) = self.accounts.get_mut(origin.account as usize) else {
             return 0;
         };
@@ -69,7 +93,11 @@ impl<N: Neighbour> Shard<N> {
             scratch.local.extend_from_slice(entry.plain.local());
             for sub in entry.plain.distant() {
                 // Resolved to links below, where the borrow allows it.
-                scratch.distant.push((sub.0, GroupId::PLAIN));
+                scratch.distant.push(Distant {
+                    link: sub.0,
+                    group: GroupId::PLAIN,
+                    certainty: Certainty::Sure,
+                });
             }
             scratch
                 .groups
@@ -80,11 +108,11 @@ impl<N: Neighbour> Shard<N> {
         }
         // Out of the way of what follows, which needs all of the shard.
         let mut scratch = std::mem::take(scratch);
-        self.resolve_distant(origin, message, &mut scratch);
+        self.resolve_distant(&origin, message, &mut scratch);
         if !scratch.groups.is_empty() {
-            self.choose_members(origin, message, &mut scratch);
+            self.choose_members(&origin, message, &mut scratch);
         }
-        let heard = self.deliver_all(origin, message, &mut scratch);
+        let heard = self.deliver_all(&mut origin, message, &mut scratch, wish);
         for (place, sub) in scratch.finished.drain(..) {
             self.end_sub(place, sub);
         }
@@ -101,10 +129,11 @@ impl<N: Neighbour> Shard<N> {
     /// Which links the keys that match belong to, as far as the message may cross them.
     fn resolve_distant(&self, origin: &Origin, message: &Message<'_>, scratch: &mut Scratch) {
         let interest = self.interest_of(origin);
-        scratch.distant.retain_mut(|(id, _)| {
-            let sub = interest.and_then(|interest| interest.sub(SubId(*id)));
+        scratch.distant.retain_mut(|distant| {
+            let sub = interest.and_then(|interest| interest.sub(SubId(distant.link)));
             sub.is_some_and(|sub| {
-                *id = sub.link;
+                distant.link = sub.link;
+                distant.certainty = self.certainty_of(sub);
                 self.may_cross(origin, sub, message.subject)
             })
         });
@@ -125,10 +154,18 @@ impl<N: Neighbour> Shard<N> {
             }
             match self.choose_client(origin, message, run) {
                 Some(Member::Local(sub)) => scratch.local.push(sub),
-                Some(Member::Beside(link)) => scratch.distant.push((link, *group)),
+                Some(Member::Beside(link, certainty)) => scratch.distant.push(Distant {
+                    link,
+                    group: *group,
+                    certainty,
+                }),
                 None => {
                     if let Some(link) = self.choose_distant(origin, message, run) {
-                        scratch.distant.push((link, *group));
+                        scratch.distant.push(Distant {
+                            link,
+                            group: *group,
+                            certainty: Certainty::Sure,
+                        });
                     }
                 }
             }
@@ -158,32 +195,36 @@ impl<N: Neighbour> Shard<N> {
         message: &Message<'_>,
         run: &[(GroupId, EntryId)],
     ) -> Option<Member> {
+        let draw = self.random.draw();
         let here: usize = self
             .members(origin, run)
             .map(|members| members.local().len())
             .sum();
         let beside = if N::HAS_SIBLINGS {
-            self.clients_beside(origin, message, run)
+            self.clients_beside(origin, message, run, Certainty::Sure)
                 .fold(0, |sum, (_, weight)| sum + weight)
         } else {
             0
         };
-        if here == 0 && beside == 0 {
-            return None;
-        }
-        let draw = self.random.below(here as u64 + beside);
-        let elsewhere = |mut left: u64| {
-            self.clients_beside(origin, message, run)
+        let elsewhere = |certainty, mut left: u64| {
+            self.clients_beside(origin, message, run, certainty)
                 .find_map(|(link, weight)| {
                     if left < weight {
-                        return Some(Member::Beside(link));
+                        return Some(Member::Beside(link, certainty));
                     }
                     left -= weight;
                     None
                 })
         };
+        // Where permissions are asked elsewhere, the message would be lost if they say no: only if
+        // there is nobody else.
+        let doubtful = || elsewhere(Certainty::Filtered, 0).filter(|_| N::HAS_SIBLINGS);
+        if here == 0 && beside == 0 {
+            return doubtful();
+        }
+        let draw = random::scale(draw, here as u64 + beside);
         if draw >= here as u64 {
-            return elsewhere(draw - here as u64);
+            return elsewhere(Certainty::Sure, draw - here as u64);
         }
         let start = draw as usize;
         let interest = self.interest_of(origin)?;
@@ -209,7 +250,8 @@ impl<N: Neighbour> Shard<N> {
                 })
             })
             .map(Member::Local)
-            .or_else(|| elsewhere(0))
+            .or_else(|| elsewhere(Certainty::Sure, 0))
+            .or_else(doubtful)
     }
 
     /// A link in proportion to the members behind it.
@@ -225,7 +267,7 @@ impl<N: Neighbour> Shard<N> {
                 .map(|sub| (sub.link, u64::from(sub.weight)))
         };
         let total: u64 = weighted().map(|(_, weight)| weight).sum();
-        let mut left = ((u128::from(draw) * u128::from(total)) >> 64) as u64;
+        let mut left = random::scale(draw, total);
         weighted()
             .filter(|(_, weight)| *weight > 0)
             .find_map(|(link, weight)| {
@@ -245,11 +287,7 @@ impl<N: Neighbour> Shard<N> {
         let interest = self.interest_of(origin);
         run.iter().filter_map(move |(group, entry)| {
             let entry = interest?.entry(*entry)?;
-            entry
-                .groups()
-                .iter()
-                .find(|g| g.id == *group)
-                .map(|g| &g.members)
+            entry.members(*group)
         })
     }
 
@@ -273,8 +311,10 @@ impl<N: Neighbour> Shard<N> {
         origin: &'a Origin,
         message: &'a Message<'_>,
         run: &'a [(GroupId, EntryId)],
+        certainty: Certainty,
     ) -> impl Iterator<Item = (u32, u64)> + use<'a, N> {
         self.distant_members(origin, message, run)
+            .filter(move |sub| self.certainty_of(sub) == certainty)
             .filter(|sub| {
                 self.standing_of(sub)
                     .is_some_and(|it| it.role == Role::Client)
@@ -299,9 +339,10 @@ impl<N: Neighbour> Shard<N> {
     /// Answers how many were reached.
     fn deliver_all(
         &mut self,
-        origin: &Origin,
+        origin: &mut Origin,
         message: &Message<'_>,
         scratch: &mut Scratch,
+        wish: Wish,
     ) -> usize {
         let body = Body::of(message, scratch.local.len() + scratch.distant.len());
         let mut heard = 0;
@@ -315,13 +356,25 @@ impl<N: Neighbour> Shard<N> {
         }
         // What the message leads to (a reply) must find its way back: interest goes first.
         self.show_changes(origin.account);
+        let all_doubtful = || {
+            let mut all = scratch.distant.iter();
+            all.all(|distant| distant.certainty == Certainty::Filtered)
+        };
+        if N::HAS_SIBLINGS && wish == Wish::ToKnow && heard == 0 && all_doubtful() {
+            origin.question = self.sequence;
+        }
+        let mut asked = 0;
         for i in 0..scratch.distant.len() {
-            let Some((place, _)) = scratch.distant.get(i).copied() else {
+            let Some(distant) = scratch.distant.get(i).copied() else {
                 break;
             };
-            heard += usize::from(self.deliver_distant(origin, message, place, &body, scratch));
+            asked +=
+                usize::from(self.deliver_distant(origin, message, distant.link, &body, scratch));
         }
-        heard
+        if origin.question != 0 && origin.crossed == Crossed::Not {
+            self.await_answers(origin.question, asked);
+        }
+        heard + asked
     }
 
     #[inline]
@@ -427,10 +480,10 @@ impl<N: Neighbour> Shard<N> {
         };
         let mut names: heapless::Vec<&[u8], 16> = heapless::Vec::new();
         let mut spilled = Vec::new();
-        for (link, group) in &scratch.distant {
-            if *link == place
-                && *group != GroupId::PLAIN
-                && let Some(name) = account.interest.group_name(*group)
+        for distant in &scratch.distant {
+            if distant.link == place
+                && distant.group != GroupId::PLAIN
+                && let Some(name) = account.interest.group_name(distant.group)
                 && let Err(name) = names.push(name)
             {
                 spilled.push(name);
@@ -521,7 +574,7 @@ impl<N: Neighbour> Shard<N> {
     }
 
     /// Nobody heard a request: its sender is told on its own plain subscription for the reply.
-    fn answer_no_responders(&mut self, from: u32, message: &Message<'_>) {
+    pub(super) fn answer_no_responders(&mut self, from: u32, message: &Message<'_>) {
         let Some(reply) = message.reply else { return };
         let Some(link) = self.links.get(from) else {
             return;

@@ -4,12 +4,14 @@
 //! until it has taken it in, and holds producers as any other queue does.
 
 use foldhash::fast::FixedState;
+use hashbrown::hash_map::Entry;
 use hashbrown::{HashMap, HashTable};
 
 use super::interest::Keys;
+use super::route::Wish;
 use super::{Account, Shard, flow::Hold};
-use crate::interest::{Interest, Reach, Sub, SubId};
-use crate::link::sibling::{Notice, ORIGIN, Origin, PartyId};
+use crate::interest::{EntryId, GroupId, Interest, Reach, Sub, SubId};
+use crate::link::sibling::{Certainty, Notice, ORIGIN, Origin, PartyId};
 use crate::link::{LinkId, Neighbour, Role, Standing};
 use crate::message::Message;
 use crate::random::Entropy;
@@ -23,6 +25,10 @@ pub(super) struct Family {
     siblings: Vec<u32>,
     parties: Slab<Party>,
     by_name: HashMap<(u32, PartyId), u32, FixedState>,
+    /// How many of our clients' subscriptions are filtered, by account, subject and group.
+    filtered: HashMap<(u32, EntryId, GroupId), u32, FixedState>,
+    /// Requests of which siblings have yet to say whether anybody heard them: how many of them.
+    questions: HashMap<u64, usize, FixedState>,
 }
 
 impl Family {
@@ -36,6 +42,7 @@ impl Family {
 struct Party {
     account: u32,
     standing: Standing,
+    certainty: Certainty,
     subs: HashTable<SubId>,
 }
 
@@ -65,15 +72,17 @@ impl<N: Neighbour> Shard<N> {
         let link = self.open(now, sibling);
         self.family.siblings.push(link.place);
         for account in 0..self.accounts.len() as u32 {
-            self.say_beside(link.place, |out| {
-                Notice::Party {
-                    party: PartyId::clients(account),
-                    account,
-                    role: Role::Client,
-                    cluster: 0,
-                }
-                .write(out);
-            });
+            for certainty in [Certainty::Sure, Certainty::Filtered] {
+                self.say_beside(link.place, |out| {
+                    Notice::Party {
+                        party: PartyId::clients(account, certainty),
+                        account,
+                        role: Role::Client,
+                        cluster: 0,
+                    }
+                    .write(out);
+                });
+            }
         }
         link
     }
@@ -114,11 +123,44 @@ impl<N: Neighbour> Shard<N> {
         link.map(|link| link.neighbour.standing())
     }
 
+    /// What is known of whether who wants this gets all that matches it.
+    #[inline]
+    pub(super) fn certainty_of(&self, sub: &Sub) -> Certainty {
+        if N::HAS_SIBLINGS && sub.party != NONE {
+            let party = self.family.parties.get(sub.party);
+            return party.map_or(Certainty::Sure, |party| party.certainty);
+        }
+        Certainty::Sure
+    }
+
     /// Routes what a sibling handed over.
     pub(super) fn relay(&mut self, place: u32, origin: &[u8; ORIGIN], message: &Message<'_>) {
         let origin = Origin::from_bytes(origin, place);
         self.stand_in(place, origin.account);
-        self.route(&origin, message);
+        let heard = self.route(origin, message, Wish::Nothing);
+        let question = origin.question;
+        if question == 0 {
+            return;
+        }
+        self.say_beside(place, |out| {
+            match (heard, message.reply) {
+                (0, Some(reply)) => Notice::Unheard {
+                    question,
+                    producer: origin.producer,
+                    subject: message.subject,
+                    reply,
+                },
+                _ => Notice::Heard { question },
+            }
+            .write(out);
+        });
+    }
+
+    /// So many siblings will say whether anybody heard a request.
+    pub(super) fn await_answers(&mut self, question: u64, siblings: usize) {
+        if siblings > 0 {
+            self.family.questions.insert(question, siblings);
+        }
     }
 
     /// A sibling's link is in one account at a time.
@@ -150,6 +192,7 @@ impl<N: Neighbour> Shard<N> {
                         isolated: false,
                         echo: false,
                     },
+                    certainty: party.certainty(),
                     subs: HashTable::new(),
                 });
                 self.family.by_name.insert((place, party), key);
@@ -199,6 +242,36 @@ impl<N: Neighbour> Shard<N> {
             }
             Notice::Hold { producer } => self.count_hold(producer, Hold::Begins),
             Notice::Release { producer } => self.count_hold(producer, Hold::Ends),
+            Notice::Heard { question } => {
+                self.family.questions.remove(&question);
+            }
+            Notice::Unheard {
+                question,
+                producer,
+                subject,
+                reply,
+            } => {
+                let Some(left) = self.family.questions.get_mut(&question) else {
+                    return;
+                };
+                *left -= 1;
+                if *left > 0 {
+                    return;
+                }
+                self.family.questions.remove(&question);
+                if self.is_ending(producer) {
+                    return;
+                }
+                let message = Message {
+                    subject,
+                    reply: Some(reply),
+                    queue_list: b"",
+                    header_len: 0,
+                    body: b"",
+                };
+                self.answer_no_responders(producer.place, &message);
+                self.touch(producer.place);
+            }
         }
     }
 
@@ -225,16 +298,32 @@ impl<N: Neighbour> Shard<N> {
 
     /// A client subscribed: siblings are told of the first one outside of any group, and of how many
     /// a group has.
-    pub(super) fn show_clients_beside(&mut self, at: u32, subject: &[u8], queue: Option<&[u8]>) {
+    pub(super) fn show_client_beside(&mut self, at: u32, id: SubId) {
         if self.is_alone() {
             return;
         }
-        let count = self.count_clients(at, subject, queue);
+        let Some(account) = self.accounts.get(at as usize) else {
+            return;
+        };
+        let Some(sub) = account.interest.sub(id) else {
+            return;
+        };
+        let key = (at, sub.entry, sub.group);
+        let certainty = certainty(sub);
+        if certainty == Certainty::Filtered {
+            *self.family.filtered.entry(key).or_default() += 1;
+        }
+        let Some(subject) = account.interest.entry(sub.entry) else {
+            return;
+        };
+        let subject = subject.subject.clone();
+        let queue: Option<Box<[u8]>> = account.interest.group_name(sub.group).map(Into::into);
+        let count = self.count_clients(key, certainty);
         if queue.is_some() || count == 1 {
             self.say_to_all_beside(Notice::Interest {
-                party: PartyId::clients(at),
-                subject,
-                queue,
+                party: PartyId::clients(at, certainty),
+                subject: &subject,
+                queue: queue.as_deref(),
                 weight: count,
             });
         }
@@ -242,42 +331,52 @@ impl<N: Neighbour> Shard<N> {
 
     /// Takes a client's subscription away, and tells siblings what is left.
     pub(super) fn remove_client_sub(&mut self, at: u32, id: SubId) -> Option<Sub> {
+        let alone = self.is_alone();
         let interest = &mut self.accounts.get_mut(at as usize)?.interest;
-        if !N::HAS_SIBLINGS || self.family.siblings.is_empty() {
+        if alone {
             return interest.remove(id);
         }
         let sub = interest.sub(id)?;
         let subject = interest.entry(sub.entry)?.subject.clone();
         let queue: Option<Box<[u8]>> = interest.group_name(sub.group).map(Into::into);
         let sub = interest.remove(id)?;
-        let queue = queue.as_deref();
-        let count = self.count_clients(at, &subject, queue);
+        let key = (at, sub.entry, sub.group);
+        let certainty = certainty(&sub);
+        if certainty == Certainty::Filtered
+            && let Entry::Occupied(mut count) = self.family.filtered.entry(key)
+        {
+            *count.get_mut() -= 1;
+            if *count.get() == 0 {
+                count.remove();
+            }
+        }
+        let count = self.count_clients(key, certainty);
         if queue.is_some() || count == 0 {
             self.say_to_all_beside(Notice::Interest {
-                party: PartyId::clients(at),
+                party: PartyId::clients(at, certainty),
                 subject: &subject,
-                queue,
+                queue: queue.as_deref(),
                 weight: count,
             });
         }
         Some(sub)
     }
 
-    fn count_clients(&self, at: u32, subject: &[u8], queue: Option<&[u8]>) -> u32 {
-        let count = || {
-            let interest = &self.accounts.get(at as usize)?.interest;
-            let entry = interest.entry(interest.entry_by_subject(subject)?)?;
-            let members = match queue {
-                None => &entry.plain,
-                Some(name) => {
-                    let id = interest.group_by_name(name)?;
-                    let group = entry.groups().iter().find(|group| group.id == id)?;
-                    &group.members
-                }
-            };
-            Some(members.local().len() as u32)
-        };
-        count().unwrap_or(0)
+    /// Our clients on a subject, in a group or outside of any.
+    fn count_clients(&self, key: (u32, EntryId, GroupId), certainty: Certainty) -> u32 {
+        let (at, entry, group) = key;
+        let filtered = self.family.filtered.get(&key).copied().unwrap_or(0);
+        if certainty == Certainty::Filtered {
+            return filtered;
+        }
+        let entry = self
+            .accounts
+            .get(at as usize)
+            .and_then(|account| account.interest.entry(entry));
+        let all = entry
+            .and_then(|entry| entry.members(group))
+            .map_or(0, |members| members.local().len() as u32);
+        all.saturating_sub(filtered)
     }
 
     /// A link to another server takes part from now on.
@@ -321,5 +420,13 @@ impl<N: Neighbour> Shard<N> {
                 weight,
             });
         }
+    }
+}
+
+fn certainty(sub: &Sub) -> Certainty {
+    if sub.filtered {
+        Certainty::Filtered
+    } else {
+        Certainty::Sure
     }
 }

@@ -1,0 +1,253 @@
+//! A hub with its sockets: the listeners and signals on the first thread, peers on all of them.
+
+use std::net::{SocketAddr, TcpStream};
+use std::num::NonZeroUsize;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+
+use async_io::Async;
+use petiole_leaf::{
+    End, Greeter, Leaf, Node as Base, Parts, Ready, RunError, SystemEntropy, Worker, describe, obey,
+};
+use petiole_net::clock::Clock;
+use petiole_net::listen::{Listener, join};
+use petiole_net::signal::signals;
+use smol::LocalExecutor;
+use smol::channel::{Receiver, Sender, unbounded};
+use smol::future;
+
+use crate::node::Node;
+
+/// A hub that is ready to run.
+pub struct Hub {
+    parts: Parts,
+    threads: usize,
+}
+
+/// What the first thread has another one do.
+enum Order {
+    /// Serve a client.
+    Client(Async<TcpStream>, SocketAddr),
+    /// Stop serving gradually.
+    LameDuck,
+    /// Close everything, and end.
+    Finish,
+}
+
+impl Hub {
+    /// What `leaf` is ready for, and leafs.
+    pub fn new(leaf: Leaf) -> Result<Self, RunError> {
+        let parts = leaf.into_parts();
+        let threads = thread::available_parallelism().map_or(1, NonZeroUsize::get);
+        Ok(Hub { parts, threads })
+    }
+
+    /// Serves on this thread and others until a signal ends it.
+    pub fn run(self) -> Result<(), RunError> {
+        let executor = Rc::new(LocalExecutor::new());
+        async_io::block_on(executor.run(serve(self, executor.clone())))
+    }
+}
+
+async fn serve(hub: Hub, executor: Rc<LocalExecutor<'static>>) -> Result<(), RunError> {
+    let Hub { parts, threads } = hub;
+    let Parts {
+        config,
+        greeter,
+        reaches,
+        id,
+        signer,
+        on_ready,
+        on_reopen,
+    } = parts;
+    let signals = signals().map_err(RunError::System)?;
+    let mut listener = Listener::bind(&config.host, config.port).map_err(RunError::Listen)?;
+    let address = listener.local_addr();
+    let server = describe(&config, id, address);
+    let clock = Clock::start();
+    let entropy = || Box::new(SystemEntropy::default());
+    let base = Base::of(&config, server, entropy(), clock.now());
+    let others: Vec<_> = (1..threads).map(|_| base.another(entropy())).collect();
+    let mut nodes = Node::all(base, clock.now(), others).into_iter();
+    reaches.iter().for_each(|reach| reach.warn());
+    greeter.warn();
+    let greeter = Arc::new(greeter);
+
+    let (ended, ends) = unbounded();
+    let Some(first) = nodes.next() else {
+        return Ok(());
+    };
+    let worker = Worker::new(first, clock, executor, greeter.clone()).with_remotes(reaches, signer);
+    let tasks = start(&worker, ended.clone());
+    let others: Vec<Other> = nodes
+        .enumerate()
+        .map(|(at, node)| Other::start(at + 1, node, clock, greeter.clone(), ended.clone()))
+        .collect::<Result<_, _>>()
+        .map_err(RunError::System)?;
+    log::info!(
+        "Listening for client connections on {}",
+        join(&config.host, address.port())
+    );
+    log::info!("Server is ready");
+    if let Some(on_ready) = on_ready {
+        on_ready(Ready { address });
+    }
+    let crew = Crew {
+        worker: worker.clone(),
+        others: others.iter().map(|other| other.orders.clone()).collect(),
+    };
+    let mut accepting = Some(worker.spawn({
+        let mut crew = crew.clone();
+        async move {
+            let mut turn = 0;
+            loop {
+                let (socket, peer) = listener.accept().await;
+                crew.give(turn, socket, peer);
+                turn = (turn + 1) % threads;
+            }
+        }
+    }));
+    let obeying = worker.spawn(obey(signals, on_reopen, ended));
+    let mut ducks = threads;
+    while let Ok(end) = ends.recv().await {
+        match end {
+            End::Stop => break,
+            // A lame duck takes its time (operations, signals).
+            End::Terminate if accepting.is_none() => {}
+            End::Terminate => break,
+            End::LameDuck => {
+                // The listener goes with the task.
+                accepting = None;
+                crew.order(|| Order::LameDuck);
+                obey_order(&worker, Order::LameDuck);
+            }
+            End::LameDuckDone => {
+                ducks -= 1;
+                if ducks == 0 {
+                    break;
+                }
+            }
+        }
+    }
+    drop((accepting, obeying));
+    log::info!("Initiating Shutdown...");
+    crew.order(|| Order::Finish);
+    worker.finish().await;
+    drop(tasks);
+    let mut result = Ok(());
+    for other in others {
+        if other.thread.join().is_err() {
+            let error = std::io::Error::other("a thread has failed");
+            result = Err(RunError::System(error));
+        }
+    }
+    log::info!("Server Exiting..");
+    result
+}
+
+/// Starts what every thread does.
+fn start(worker: &Worker<Node>, ended: Sender<End>) -> Vec<smol::Task<()>> {
+    let mut tasks = worker.start(async move || {
+        let _ = ended.send(End::LameDuckDone).await;
+    });
+    let thread = worker.thread().clone();
+    tasks.push(worker.spawn(async move {
+        loop {
+            future::poll_fn(|cx| thread.with(|node, _| node.poll_arrival(cx))).await;
+            thread.with(|node, now| node.take_in(now));
+        }
+    }));
+    tasks
+}
+
+/// Answers whether there is more to come.
+fn obey_order(worker: &Worker<Node>, order: Order) -> bool {
+    match order {
+        Order::Client(socket, peer) => worker.accept(socket, peer),
+        Order::LameDuck => worker
+            .thread()
+            .with(|node, now| petiole_leaf::Host::node(node).enter_lame_duck(now)),
+        Order::Finish => return false,
+    }
+    true
+}
+
+/// All threads, as the first one knows them.
+#[derive(Clone)]
+struct Crew {
+    worker: Worker<Node>,
+    others: Vec<Sender<Order>>,
+}
+
+impl Crew {
+    /// Has a thread serve a client.
+    fn give(&mut self, thread: usize, socket: Async<TcpStream>, peer: SocketAddr) {
+        let order = Order::Client(socket, peer);
+        match thread.checked_sub(1).and_then(|at| self.others.get(at)) {
+            None => {
+                obey_order(&self.worker, order);
+            }
+            // The queue has no bound, and its other end lives as long as we do.
+            Some(other) => {
+                let _ = other.try_send(order);
+            }
+        }
+    }
+
+    /// Tells all other threads.
+    fn order(&self, order: impl Fn() -> Order) {
+        for other in &self.others {
+            let _ = other.try_send(order());
+        }
+    }
+}
+
+/// A thread beside the first one.
+struct Other {
+    orders: Sender<Order>,
+    thread: JoinHandle<()>,
+}
+
+impl Other {
+    fn start(
+        number: usize,
+        node: Node,
+        clock: Clock,
+        greeter: Arc<Greeter>,
+        ended: Sender<End>,
+    ) -> std::io::Result<Self> {
+        let (orders, received) = unbounded();
+        let thread = thread::Builder::new()
+            .name(format!("petiole-{number}"))
+            .spawn(move || {
+                let _guard = StopOnPanic(ended.clone());
+                let executor = Rc::new(LocalExecutor::new());
+                let worker = Worker::new(node, clock, executor.clone(), greeter);
+                async_io::block_on(executor.run(serve_beside(worker, received, ended)));
+            })?;
+        Ok(Other { orders, thread })
+    }
+}
+
+async fn serve_beside(worker: Worker<Node>, orders: Receiver<Order>, ended: Sender<End>) {
+    let tasks = start(&worker, ended);
+    while let Ok(order) = orders.recv().await {
+        if !obey_order(&worker, order) {
+            break;
+        }
+    }
+    worker.finish().await;
+    drop(tasks);
+}
+
+/// A server is whole or not there: what one thread serves cannot go on without it.
+struct StopOnPanic(Sender<End>);
+
+impl Drop for StopOnPanic {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            let _ = self.0.try_send(End::Stop);
+        }
+    }
+}
