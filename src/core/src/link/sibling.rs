@@ -113,6 +113,11 @@ pub(crate) enum Certainty {
     Filtered,
 }
 
+impl Certainty {
+    /// Both.
+    pub(crate) const ALL: [Certainty; 2] = [Certainty::Sure, Certainty::Filtered];
+}
+
 impl PartyId {
     /// All clients of an account, as far as their subscriptions are of this kind.
     pub(crate) fn clients(account: u32, certainty: Certainty) -> Self {
@@ -120,9 +125,10 @@ impl PartyId {
         PartyId((account << 2) | filtered << 1)
     }
 
-    /// The leaf link at a place.
-    pub(crate) fn leaf(place: u32) -> Self {
-        PartyId((place << 2) | 1)
+    /// The leaf link at a place, as far as its keys are of this kind.
+    pub(crate) fn leaf(place: u32, certainty: Certainty) -> Self {
+        let filtered = u32::from(certainty == Certainty::Filtered);
+        PartyId((place << 2) | filtered << 1 | 1)
     }
 
     /// What is known of its interest.
@@ -566,7 +572,7 @@ mod tests {
 
     #[test]
     fn notices_come_back() {
-        let party = PartyId::leaf(7);
+        let party = PartyId::leaf(7, Certainty::Sure);
         for notice in [
             Notice::Party {
                 party,

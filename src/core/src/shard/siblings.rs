@@ -16,6 +16,7 @@ use crate::link::{LinkId, Neighbour, Role, Standing};
 use crate::message::Message;
 use crate::random::Entropy;
 use crate::slab::{NONE, Slab};
+use crate::subject::has_wildcard;
 use crate::time::Instant;
 
 /// The siblings of a shard, and those of their links that need to be told apart.
@@ -72,7 +73,7 @@ impl<N: Neighbour> Shard<N> {
         let link = self.open(now, sibling);
         self.family.siblings.push(link.place);
         for account in 0..self.accounts.len() as u32 {
-            for certainty in [Certainty::Sure, Certainty::Filtered] {
+            for certainty in Certainty::ALL {
                 self.say_beside(link.place, |out| {
                     Notice::Party {
                         party: PartyId::clients(account, certainty),
@@ -388,18 +389,24 @@ impl<N: Neighbour> Shard<N> {
             return;
         };
         let standing = link.neighbour.standing();
-        self.say_to_all_beside(Notice::Party {
-            party: PartyId::leaf(place),
-            account: link.account,
-            role: standing.role,
-            cluster: standing.cluster,
-        });
+        let account = link.account;
+        for certainty in Certainty::ALL {
+            self.say_to_all_beside(Notice::Party {
+                party: PartyId::leaf(place, certainty),
+                account,
+                role: standing.role,
+                cluster: standing.cluster,
+            });
+        }
     }
 
     /// It does so no longer.
     pub(super) fn end_party(&mut self, place: u32) {
-        if !self.is_alone() {
-            let party = PartyId::leaf(place);
+        if self.is_alone() {
+            return;
+        }
+        for certainty in Certainty::ALL {
+            let party = PartyId::leaf(place, certainty);
             self.say_to_all_beside(Notice::PartyGone { party });
         }
     }
@@ -412,14 +419,21 @@ impl<N: Neighbour> Shard<N> {
         queue: Option<&[u8]>,
         weight: u32,
     ) {
-        if !self.is_alone() {
-            self.say_to_all_beside(Notice::Interest {
-                party: PartyId::leaf(place),
-                subject,
-                queue,
-                weight,
-            });
+        if self.is_alone() {
+            return;
         }
+        // A link may be kept from hearing a part of what a wildcard matches.
+        let certainty = if has_wildcard(subject) {
+            Certainty::Filtered
+        } else {
+            Certainty::Sure
+        };
+        self.say_to_all_beside(Notice::Interest {
+            party: PartyId::leaf(place, certainty),
+            subject,
+            queue,
+            weight,
+        });
     }
 }
 
