@@ -129,7 +129,7 @@ impl<P: Peers> Node<P> {
         let env = Env {
             server,
             limits: config.limits.clone(),
-            users: Users::compile(config),
+            users: Arc::new(Users::compile(config)),
             tls: config.tls.as_ref().map(|tls| ClientTls {
                 optional: config.allow_non_tls,
                 verify: tls.verify,

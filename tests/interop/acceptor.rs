@@ -134,7 +134,7 @@ async fn serve(
             headers: true,
         },
         limits: config.limits.clone(),
-        users: Users::compile(&config),
+        users: Arc::new(Users::compile(&config)),
         tls: None,
     };
     let leafs = Arc::new(LeafPort {

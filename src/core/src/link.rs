@@ -47,8 +47,8 @@ pub struct Env {
     pub server: Server,
     /// What a connection may do.
     pub limits: Limits,
-    /// Who may connect.
-    pub users: Users,
+    /// Who may connect. Shared by the threads of a server.
+    pub users: Arc<Users>,
     /// TLS for clients; `None`: they connect in clear.
     pub tls: Option<ClientTls>,
 }

@@ -36,7 +36,7 @@ impl World {
         let env = Env {
             server,
             limits: config.limits.clone(),
-            users: Users::compile(&config),
+            users: Arc::new(Users::compile(&config)),
             tls: None,
         };
         let accounts = config.accounts.iter().map(|account| account.name.as_str());
