@@ -2,6 +2,7 @@
 //!
 //! [`Config::default`] is what an empty file gives.
 
+use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -29,6 +30,8 @@ pub struct Config {
     pub allow_non_tls: bool,
     /// `leafnodes.remotes`.
     pub remotes: Vec<Remote>,
+    /// `threads`: how many threads serve a hub's links, at least 1. `None`: as the machine has.
+    pub threads: Option<NonZeroUsize>,
     /// `debug`, `trace`, `logtime`, `log_file`, ...
     pub log: Log,
     /// `pid_file`.
@@ -658,6 +661,7 @@ impl Default for Config {
             tls: None,
             allow_non_tls: false,
             remotes: Vec::new(),
+            threads: None,
             log: Log::default(),
             pid_file: None,
             lame_duck_duration: Duration::from_secs(120),

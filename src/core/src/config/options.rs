@@ -138,6 +138,10 @@ mod tests {
             ("authorization {permissions: {pub: \"a b\"}}", "c:1:29: subject \"a b\" is not a valid subject".into()),
             ("authorization {permissions: {allow_responses: 5}}", "c:1:29: error parsing response permissions, expected a boolean or a map".into()),
             ("authorization {permissions: {allow_responses: {ttl: 5}}}", "c:1:47: error parsing expires, not a duration string".into()),
+            ("threads: x", format!("c:1:0: {}", conversion("string", "int64"))),
+            ("threads: 0", "c:1:0: threads should be from 1 to 1024".into()),
+            ("threads: -1", "c:1:0: threads should be from 1 to 1024".into()),
+            ("threads: 1025", "c:1:0: threads should be from 1 to 1024".into()),
             ("accounts: [A,A]", "c:1:13: Duplicate Account Entry: A".into()),
             ("accounts: [\"$G\"]", "c:1:12: \"$G\" is a Reserved Account".into()),
             ("accounts: {A: 5}", "c:1:11: Expected map entries for accounts".into()),
@@ -210,6 +214,9 @@ mod tests {
         assert_eq!(c.limits.write_deadline, Duration::from_secs(60));
         assert!(!c.log.time);
         assert_eq!(c.connect_error_reports, 5);
+        assert_eq!(c.threads, None);
+        let threads = config("threads: 3").threads.map(usize::from);
+        assert_eq!(threads, Some(3));
         assert_eq!(
             config("ping_interval: 1m").limits.ping_interval,
             Duration::from_secs(1_000_000)

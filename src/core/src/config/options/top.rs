@@ -20,9 +20,11 @@
 //! | no_auth_user | text | none |
 //! | system_account (system), no_system_account (no_system, no_sys_acc) | `$SYS`; any | there is no system account |
 //! | write_timeout | `default` or `close` | close |
+//! | threads | 1 to 1024; ours | as the machine has |
 //! | allow_non_tls | bool: clients in clear besides those with TLS | false |
 //! | authorization, accounts, leafnodes (leaf), tls | blocks | |
 
+use std::num::NonZeroUsize;
 use std::time::Duration;
 
 use super::reader::Sink;
@@ -31,6 +33,9 @@ use super::{accounts, auth, leafnodes, unserved};
 use crate::config::model::{Config, Limits};
 use crate::config::units::show_duration;
 use crate::config::value::{Entry, Map};
+
+/// More threads than that are a slip of the pen.
+const MOST_THREADS: usize = 1024;
 
 pub(super) fn read(map: &Map, sink: &mut Sink) -> Config {
     let mut config = Config::default();
@@ -202,6 +207,16 @@ fn scalar(name: &str, entry: &Entry, config: &mut Config, sink: &mut Sink) -> bo
             let n = sink.count(entry).filter(|n| *n > 0);
             set(&mut config.reconnect_error_reports, n.map(saturated));
         }
+        "threads" => match sink.int(node) {
+            None => {}
+            Some(n) => {
+                let n = usize::try_from(n).ok().filter(|n| *n <= MOST_THREADS);
+                config.threads = n.and_then(NonZeroUsize::new);
+                if config.threads.is_none() {
+                    sink.error(at, format!("threads should be from 1 to {MOST_THREADS}"));
+                }
+            }
+        },
         "no_auth_user" => {
             config.auth.no_auth_user = sink.string(node).filter(|user| !user.is_empty());
         }
