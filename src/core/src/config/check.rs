@@ -1,7 +1,9 @@
 //! What only makes sense across options: the validation at the start, which `-t` does not run.
 //! One error, without a place.
 
-use super::model::{Compression, Config, GLOBAL_ACCOUNT, Remote, Url, UserIdentity, Way};
+use super::model::{
+    Compression, Config, GLOBAL_ACCOUNT, LeafListener, LeafUsers, Remote, Url, UserIdentity, Way,
+};
 use super::units::{quote, show_duration};
 use crate::subject::is_valid_pattern;
 
@@ -24,7 +26,7 @@ const LARGE_PAYLOAD: usize = 8 << 20;
 pub fn check(config: &Config) -> Result<(), CheckError> {
     lame_duck(config)
         .and_then(|()| payload(config))
-        .and_then(|()| remotes(config))
+        .and_then(|()| leafnodes(config))
         .and_then(|()| no_auth_user(config))
         .map_err(CheckError)
 }
@@ -58,7 +60,7 @@ fn payload(config: &Config) -> Result<(), String> {
     ))
 }
 
-fn remotes(config: &Config) -> Result<(), String> {
+fn leafnodes(config: &Config) -> Result<(), String> {
     for (i, remote) in config.remotes.iter().enumerate() {
         for (name, subjects) in [
             ("deny_imports", &remote.deny_imports),
@@ -78,19 +80,36 @@ fn remotes(config: &Config) -> Result<(), String> {
             return Err(format!("duplicate remote {}", shown(remote)));
         }
     }
-    for remote in &config.remotes {
-        let name = &remote.account;
-        let known = name == GLOBAL_ACCOUNT || config.accounts.iter().any(|a| a.name == *name);
-        if !known {
-            return Err(format!(
-                "cannot find local account {} specified in leafnode remote",
-                quote(name)
-            ));
-        }
+    let is_known =
+        |name: &str| name == GLOBAL_ACCOUNT || config.accounts.iter().any(|a| a.name == name);
+    let unknown = |name: &str, place: &str| {
+        let name = quote(name);
+        format!("cannot find local account {name} specified in leafnode {place}")
+    };
+    let mut of_leafs = config.leafnodes.iter().flat_map(accounts_of_leafs);
+    if let Some(name) = of_leafs.find(|name| !is_known(name)) {
+        return Err(unknown(name, "authorization"));
+    }
+    let mut of_remotes = config.remotes.iter().map(|remote| remote.account.as_str());
+    if let Some(name) = of_remotes.find(|name| !is_known(name)) {
+        return Err(unknown(name, "remote"));
+    }
+    if let Some(listener) = &config.leafnodes {
+        thresholds(&listener.compression)?;
     }
     let ways = || config.remotes.iter().flat_map(|remote| &remote.ways);
     ways().try_for_each(|way| thresholds(&way.compression))?;
     ways().try_for_each(|way| one_kind(way))
+}
+
+/// The accounts that `leafnodes.authorization` names.
+fn accounts_of_leafs(listener: &LeafListener) -> impl Iterator<Item = &str> {
+    let users = match &listener.auth.users {
+        LeafUsers::Listed(users) => users.as_slice(),
+        LeafUsers::Clients | LeafUsers::One { .. } | LeafUsers::Nkey(_) => &[],
+    };
+    let of_users = users.iter().filter_map(|user| user.account.as_deref());
+    listener.auth.account.as_deref().into_iter().chain(of_users)
 }
 
 /// The thresholds of `s2_auto`. One of 0 leaves a level out.
@@ -244,6 +263,22 @@ mod tests {
                 "cannot find local account \"B\" specified in leafnode remote",
             ),
             (
+                "leafnodes {port: 1, authorization {account: B}}; accounts [A]",
+                "cannot find local account \"B\" specified in leafnode authorization",
+            ),
+            (
+                "leafnodes {port: 1, authorization {user: u, account: a}}; accounts [A]",
+                "cannot find local account \"a\" specified in leafnode authorization",
+            ),
+            (
+                "leafnodes {port: 1, authorization {users: [{user: u, account: A}, {user: v, account: B}]}}; accounts [A]",
+                "cannot find local account \"B\" specified in leafnode authorization",
+            ),
+            (
+                "leafnodes {port: 1, compression: {rtt: [\"2s\", \"1s\"]}}",
+                "RTT threshold values [2s 1s] should be in ascending order",
+            ),
+            (
                 "leafnodes {remotes: [{url: \"nats://h:1\"}\n{url: \"nats://h:1\"}]}",
                 "duplicate remote urls=[\"nats://h:1\"], account=\"$G\"",
             ),
@@ -285,6 +320,8 @@ mod tests {
             "leafnodes {remotes: [{transports: [{url: \"nats://a\"}, {url: \"ws://b\"}]}]}",
             "leafnodes {remotes: [{compression: {rtt: [\"1ms\", \"0s\", \"3ms\", \"3ms\"]}}]}",
             "no_auth_user: y; accounts {A {users: [{user: y}]}}",
+            "leafnodes {port: 1, authorization {account: \"$G\", users: [{user: u, account: A}, {user: v}]}}; accounts [A]",
+            "leafnodes {port: 1, authorization {nkey: UDXU4RCSJNZOIQHZNWXHXORDPRTGNJAHAHFRGZNEEJCPQTT2M7NLCNF4, account: A}}; accounts [A]",
             "leafnodes {remotes: [{urls: [\"nats://a\", \"nats://b\"]}\n{urls: [\"nats://b\", \"nats://a\"]}]}",
             "leafnodes {remotes: [{url: \"nats://a\"}\n{url: \"nats://a\", account: A}]}; accounts [A]",
         ] {

@@ -6,6 +6,8 @@ use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::wire::version::Version;
+
 /// Everything a configuration file (or a command line) can say that this server serves.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -30,6 +32,8 @@ pub struct Config {
     pub allow_non_tls: bool,
     /// `leafnodes.remotes`.
     pub remotes: Vec<Remote>,
+    /// `leafnodes`, with a `port` or `listen`: where leafs connect; `None`: none is accepted.
+    pub leafnodes: Option<LeafListener>,
     /// `threads`: how many threads serve a hub's links, at least 1. `None`: as the machine has.
     pub threads: Option<NonZeroUsize>,
     /// `debug`, `trace`, `logtime`, `log_file`, ...
@@ -51,6 +55,15 @@ pub struct Config {
     pub source: Option<String>,
     /// SHA-256 of the expanded configuration in hex, as nats-server prints it; `None` without a file.
     pub digest: Option<String>,
+}
+
+impl Config {
+    /// Whether a client has to prove who it is.
+    pub fn auth_required(&self) -> bool {
+        let auth = &self.auth;
+        let in_accounts = || self.accounts.iter().any(|a| !a.users.is_empty());
+        auth.user.is_some() || auth.token.is_some() || !auth.users.is_empty() || in_accounts()
+    }
 }
 
 /// Limits and timers of connections.
@@ -83,7 +96,7 @@ pub struct Limits {
 }
 
 impl Limits {
-    /// The time to authenticate where `authorization.timeout` does not say it: `tls` is the client
+    /// The time to authenticate where `authorization.timeout` does not say it: `tls` is the
     /// listener's.
     pub fn default_auth_timeout(tls: Option<&Tls>) -> Duration {
         match tls {
@@ -218,6 +231,84 @@ pub struct Remote {
     /// `max_queue_time`: messages that would wait for longer than this to be sent to the hub, at the
     /// rate of the last seconds, are dropped. Default 1 minute; `None`: only `max_pending` counts.
     pub max_queue_time: Option<Duration>,
+}
+
+/// `leafnodes` as a listener: where leafs connect, who may, and how their links are.
+#[derive(Clone, Debug)]
+pub struct LeafListener {
+    /// `host`, `net`, `listen`. Default `0.0.0.0`, whatever the host for clients is.
+    pub host: String,
+    /// `port`, `listen`: usually 7422. -1 in the file is 0 here (let the system choose).
+    pub port: u16,
+    /// `advertise`: told to leafs instead of the listener's address.
+    pub advertise: Option<Advertised>,
+    /// `no_advertise`: leafs are told no addresses to dial besides the one they have.
+    pub no_advertise: bool,
+    /// `authorization`.
+    pub auth: LeafAuth,
+    /// `authorization.timeout`: time for a leaf to prove itself. Default 2 seconds, with `tls` one
+    /// second more than its timeout.
+    pub auth_timeout: Duration,
+    /// `tls`; `None`: leafs connect in clear.
+    pub tls: Option<Tls>,
+    /// `compression`. Never used on WebSocket.
+    pub compression: Compression,
+    /// `min_version`: leafs that are older are refused. At least 2.8.0.
+    pub min_version: Option<Version>,
+    /// `isolate_leafnode_interest`: no leaf is told what the others want.
+    pub isolate: bool,
+    /// `write_deadline`: for a leaf to take at least something. `None`: as for hubs.
+    pub write_deadline: Option<Duration>,
+    /// Where the block stands, `file:line:column`, for who cannot serve it.
+    pub at: String,
+}
+
+/// `leafnodes.authorization`.
+#[derive(Clone, Debug, Default)]
+pub struct LeafAuth {
+    /// `account`: of whoever is let in and is no user with an account. Default `$G`.
+    pub account: Option<String>,
+    /// Who is let in.
+    pub users: LeafUsers,
+}
+
+/// Who may connect as a leaf.
+#[derive(Clone, Debug, Default)]
+pub enum LeafUsers {
+    /// Who may connect as a client.
+    #[default]
+    Clients,
+    /// Whoever knows `user` and `password`, which may be a bcrypt hash.
+    One {
+        /// The name.
+        user: String,
+        /// Plain text or bcrypt.
+        password: String,
+    },
+    /// Whoever has the seed of this public user nkey, `U...`.
+    Nkey(String),
+    /// `users`, and nobody else.
+    Listed(Vec<LeafUser>),
+}
+
+/// An entry of `leafnodes.authorization.users`.
+#[derive(Clone, Debug)]
+pub struct LeafUser {
+    /// The name; with `verify_and_map`, one of its certificate.
+    pub user: String,
+    /// Plain text or bcrypt.
+    pub password: String,
+    /// `account`. Default `$G`.
+    pub account: Option<String>,
+}
+
+/// An address that peers are told in place of the listener's.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Advertised {
+    /// Host name or address (IPv6 without brackets).
+    pub host: String,
+    /// `None`: the listener's.
+    pub port: Option<u16>,
 }
 
 impl Default for Remote {
@@ -396,7 +487,7 @@ pub struct Tls {
     pub certificates: Vec<CertificateFiles>,
     /// `ca_file`: authorities that may sign the peer's certificate. `None`: the system's.
     pub ca_file: Option<String>,
-    /// `verify`, `verify_and_map`: clients need a certificate.
+    /// `verify`, `verify_and_map`: who connects needs a certificate.
     pub verify: bool,
     /// `verify_and_map`: the certificate says which user it is.
     pub map: bool,
@@ -410,9 +501,9 @@ pub struct Tls {
     pub curves: Vec<Curve>,
     /// `min_version`. Default 1.2.
     pub min_version: TlsVersion,
-    /// `timeout` of the handshake. Default 2 seconds for clients, 5 seconds for remotes.
+    /// `timeout` of the handshake. Default 2 seconds for listeners, 5 seconds for remotes.
     pub timeout: Duration,
-    /// `connection_rate_limit`: handshakes per second on the client listener; `None`: no limit.
+    /// `connection_rate_limit`: handshakes per second on the listener; `None`: no limit.
     pub rate_limit: Option<u32>,
     /// `handshake_first`.
     pub handshake_first: HandshakeFirst,
@@ -422,7 +513,7 @@ pub struct Tls {
 }
 
 impl Default for Tls {
-    /// What an empty block gives, with the timeout for clients.
+    /// What an empty block gives, with the timeout for listeners.
     fn default() -> Self {
         Tls {
             certificates: Vec::new(),
@@ -661,6 +752,7 @@ impl Default for Config {
             tls: None,
             allow_non_tls: false,
             remotes: Vec::new(),
+            leafnodes: None,
             threads: None,
             log: Log::default(),
             pid_file: None,

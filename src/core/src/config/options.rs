@@ -5,6 +5,7 @@
 mod accounts;
 mod auth;
 mod compression;
+mod leaf_listener;
 mod leafnodes;
 mod perms;
 mod proxy;
@@ -214,7 +215,7 @@ mod tests {
         assert_eq!(c.limits.write_deadline, Duration::from_secs(60));
         assert!(!c.log.time);
         assert_eq!(c.connect_error_reports, 5);
-        assert_eq!(c.threads, None);
+        assert_eq!((c.threads, c.leafnodes.is_none()), (None, true));
         let threads = config("threads: 3").threads.map(usize::from);
         assert_eq!(threads, Some(3));
         assert_eq!(
@@ -373,10 +374,9 @@ mod tests {
             "proxies {trusted: [a]}",
             "accounts {A {exports: [{stream: a}]}}",
             "accounts {A {limits {max_conn: 5}}}",
-            "leafnodes {port: 7422}",
-            "leafnodes {listen: 7422}",
-            "leafnodes {tls {}}",
-            "leafnodes {write_deadline: \"1s\"}",
+            "leafnodes {write_timeout: close}",
+            "leafnodes {port: 1, authorization {proxy_required: true}}",
+            "leafnodes {port: 1, authorization {users: [{user: a, proxy_required: true}]}}",
             "leafnodes {remotes: [{tls {ocsp_peer: true}}]}",
             "leafnodes {remotes: [{tls {ocsp_peer: {verify: true}}}]}",
             "authorization {auth_callout {}}",
@@ -403,6 +403,8 @@ mod tests {
             "syslog: false",
             "http_port: 0",
             "leafnodes {port: 0}",
+            "leafnodes {listen: 0, authorization {user: a}, advertise: h}",
+            "leafnodes {port: 1, authorization {proxy_required: false}}",
             "mqtt {port: 0}",
             "websocket {}",
             "ocsp: false",
@@ -422,6 +424,12 @@ mod tests {
             "feature_flags {a: true}",
             "accounts {A {jetstream {max_mem: 1}}}",
             "leafnodes {remotes: [{js_cluster_migrate: true}]}",
+            "leafnodes {authorization {user: a}}",
+            "leafnodes {advertise: h}",
+            "leafnodes {write_deadline: \"1s\"}",
+            "leafnodes {port: 1, write_deadline: \"1s\", remotes: [{url: \"nats://h\"}]}",
+            "leafnodes {port: 1, authorization {account: A, users: [{user: a}]}}; accounts [A]",
+            "leafnodes {port: 1, authorization {account: A}}; accounts {A {users: [{user: a}]}}",
             "leafnodes {remotes: [{tls {verify: true}}]}",
             "allow_non_tls: true",
         ] {

@@ -30,7 +30,9 @@ pub(super) fn authorization(entry: &Entry, sink: &mut Sink) -> Option<(Auth, Opt
             "user" | "username" => user = sink.string(node),
             "password" | "pass" => password = sink.string(node),
             "token" => auth.token = sink.string(node).filter(|token| !token.is_empty()),
-            "timeout" => limit = timeout(entry, sink),
+            "timeout" => {
+                limit = timeout(entry, "error parsing authorization config, 'timeout'", sink);
+            }
             "users" => users = Some(read_users(node, sink)),
             "default_permissions" | "default_permission" | "permissions" => {
                 defaults = permissions(node, sink);
@@ -66,10 +68,10 @@ pub(super) fn authorization(entry: &Entry, sink: &mut Sink) -> Option<(Auth, Opt
     Some((auth, limit))
 }
 
-/// A number of seconds, or a duration.
-fn timeout(entry: &Entry, sink: &mut Sink) -> Option<Duration> {
+/// A number of seconds, or a duration. `what` begins the texts.
+pub(super) fn timeout(entry: &Entry, what: &str, sink: &mut Sink) -> Option<Duration> {
     let node = &entry.node;
-    let value = sink.seconds(node, "error parsing authorization config, 'timeout'")?;
+    let value = sink.seconds(node, what)?;
     let seconds = value.as_secs_f64();
     if seconds > 60.0 {
         let shown = match &node.value {

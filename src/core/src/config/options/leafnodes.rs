@@ -1,14 +1,12 @@
-//! `leafnodes`: the remotes we solicit.
+//! `leafnodes`: the remotes we solicit. What the block says of a listener is `leaf_listener`.
 //!
 //! | key (aliases) of the block | value | default |
 //! |---|---|---|
 //! | reconnect (reconnect_delay, reconnect_interval) | duration | at once |
 //! | dial_timeout | duration, for remotes without their own | 5 s |
-//! | isolate_leafnode_interest (isolate) | bool, for remotes without their own | false |
+//! | isolate_leafnode_interest (isolate) | bool, for the listener and remotes without their own | false |
 //! | remotes | array of blocks | none |
-//! | compression | see `compression`, for remotes without their own | s2_auto |
-//! | host, net, no_advertise, min_version, write_timeout: default | no effect without a listener | |
-//! | listen, port, advertise, authorization, tls, write_deadline | not served | |
+//! | compression | see `compression`, for the listener and remotes without their own | s2_auto |
 //!
 //! | key (aliases) of a remote | value | default |
 //! |---|---|---|
@@ -34,24 +32,36 @@
 use std::sync::Arc;
 
 use super::compression::compression;
+use super::leaf_listener::{Draft, Shared};
 use super::perms::subjects;
 use super::proxy::proxy;
 use super::reader::Sink;
 use super::tls::{Peer, tls};
 use super::unserved::is_off;
 use super::url::{BadUrl, parse, redact};
-use crate::config::model::{Remote, Secret, Url, Way};
+use crate::config::model::{LeafListener, Remote, Secret, Url, Way};
 use crate::config::units::quote;
 use crate::config::value::{Entry, Map, Node, Value};
-use crate::wire::version::Version;
 
-pub(super) fn leafnodes(entry: &Entry, sink: &mut Sink) -> Vec<Remote> {
-    let Value::Map(map) = &entry.node.value else {
-        let got = entry.node.value.type_name();
+/// What the block gives.
+#[derive(Default)]
+pub(super) struct Leafnodes<'v> {
+    pub(super) remotes: Vec<Remote>,
+    pub(super) listener: Option<LeafListener>,
+    /// The listener's `authorization.account`, where that has no users: it counts only if clients
+    /// need not prove who they are.
+    pub(super) lone_account: Option<&'v Entry>,
+}
+
+pub(super) fn leafnodes<'v>(block: &'v Entry, sink: &mut Sink) -> Leafnodes<'v> {
+    let at = &block.node.position;
+    let Value::Map(map) = &block.node.value else {
+        let got = block.node.value.type_name();
         let text = format!("Expected map to define a leafnode, got {got}");
-        sink.error(&entry.node.position, text);
-        return Vec::new();
+        sink.error(at, text);
+        return Leafnodes::default();
     };
+    let mut draft = Draft::default();
     // What remotes inherit may stand after them.
     let mut base = Remote::default();
     let mut way = Way::default();
@@ -70,41 +80,21 @@ pub(super) fn leafnodes(entry: &Entry, sink: &mut Sink) -> Vec<Remote> {
             "compression" => {
                 way.compression = compression(entry, sink).unwrap_or(way.compression);
             }
-            "host" | "net" => {
-                sink.string(node);
-            }
-            "no_advertise" => {
-                sink.boolean(node);
-            }
-            "min_version" | "minimum_version" => min_version(node, sink),
-            "write_timeout" => {
-                let text = sink.string(node);
-                if text.is_some_and(|text| !matches!(text.as_str(), "" | "default" | "retry")) {
-                    sink.unserved(entry, "remove it");
+            _ => {
+                if !draft.read(entry, sink) {
+                    sink.unknown(entry);
                 }
             }
-            "port" => {
-                if sink.int(node).is_some_and(|port| port != 0) {
-                    sink.unserved(entry, "remove it, this server only dials leafnodes.remotes");
-                }
-            }
-            "listen" => {
-                if sink.host_port(node).is_some_and(|(_, port)| port != 0) {
-                    sink.unserved(entry, "remove it, this server only dials leafnodes.remotes");
-                }
-            }
-            "advertise" | "leafnode_advertise" | "authorization" => {
-                sink.unserved(entry, "remove it, this server only dials leafnodes.remotes");
-            }
-            "tls" => sink.unserved(
-                entry,
-                "remove it, this server only dials leafnodes.remotes, which have their own",
-            ),
-            "write_deadline" => sink.unserved(entry, "remove it"),
-            _ => sink.unknown(entry),
         }
     }
-    match remotes.map(|node| (node, &node.value)) {
+    let shared = Shared {
+        compression: way.compression.clone(),
+        isolate: base.isolate,
+        has_remotes: remotes.is_some_and(|node| !is_off(&node.value)),
+    };
+    let lone_account = draft.lone_account;
+    let listener = draft.finish(at, shared, sink);
+    let remotes = match remotes.map(|node| (node, &node.value)) {
         None => Vec::new(),
         Some((_, Value::Array(list))) => list
             .iter()
@@ -116,24 +106,11 @@ pub(super) fn leafnodes(entry: &Entry, sink: &mut Sink) -> Vec<Remote> {
             sink.error(&node.position, text);
             Vec::new()
         }
-    }
-}
-
-/// `min_version`: strictly `X.Y.Z`, from 2.8.0. It is about who may connect to us: nobody.
-fn min_version(node: &Node, sink: &mut Sink) {
-    let Some(text) = sink.string(node) else {
-        return;
     };
-    match Version::parse(&text) {
-        Some(version) if version >= Version([2, 8, 0]) => {}
-        Some(_) => sink.error(
-            &node.position,
-            "the minimum version should be at least 2.8.0",
-        ),
-        None => sink.error(
-            &node.position,
-            "invalid leafnode's minimum version: invalid semver",
-        ),
+    Leafnodes {
+        remotes,
+        lone_account: lone_account.filter(|_| listener.is_some()),
+        listener,
     }
 }
 

@@ -1,18 +1,18 @@
-//! `tls` blocks: of the client listener and of remotes. The files they name are not read here.
+//! `tls` blocks: of listeners and of remotes. The files they name are not read here.
 //!
 //! | key (aliases) | value | default |
 //! |---|---|---|
-//! | cert_file, key_file | paths, PEM | none; clients need one |
+//! | cert_file, key_file | paths, PEM | none; listeners need one |
 //! | certs (certificates) | array of `{cert_file, key_file}`, in place of the two | none |
 //! | ca_file | path, PEM | the system's authorities |
-//! | verify, verify_and_map | bool, clients only | false |
+//! | verify, verify_and_map | bool, listeners only | false |
 //! | insecure | bool, remotes only | false |
 //! | pinned_certs | array of SHA-256 in hex, of public keys | any |
 //! | cipher_suites, curve_preferences | arrays of names: [`SUITES`], [`CURVES`] | all |
 //! | allow_insecure_cipher_suites | bool; there is none to allow | false |
 //! | min_version | "1.2", "1.3" | 1.2 |
-//! | timeout | seconds or duration | clients 2 s, remotes 5 s |
-//! | connection_rate_limit | number, clients only; 0 or less is no limit | no limit |
+//! | timeout | seconds or duration | listeners 2 s, remotes 5 s |
+//! | connection_rate_limit | number, listeners only; 0 or less is no limit | no limit |
 //! | handshake_first (first, immediate) | bool, on, off, auto, duration | false |
 //! | ocsp_peer | off | off |
 //! | verify_cert_and_check_known_urls, cert_store, cert_match_by, ... | not served | |
@@ -30,11 +30,13 @@ use crate::config::value::{Entry, Node, Position, Value};
 pub(super) enum Peer {
     /// A client of our listener.
     Client,
+    /// A leaf that dials our listener for leafs.
+    Leaf,
     /// The hub that a remote dials.
     Hub,
 }
 
-/// What `auto` waits for a client that begins with TLS.
+/// What `auto` waits for a peer that begins with TLS.
 const AUTO: std::time::Duration = std::time::Duration::from_millis(50);
 
 /// Those of TLS 1.2 are chosen from, those of TLS 1.3 are always on.
@@ -151,12 +153,12 @@ impl<'v> Block<'v> {
             "insecure" => tls.insecure = flag(entry, sink),
             "verify" => {
                 tls.verify |= flag(entry, sink);
-                self.clients_only(entry, sink);
+                self.listeners_only(entry, sink);
             }
             "verify_and_map" => {
                 tls.map = flag(entry, sink);
                 tls.verify |= tls.map;
-                self.clients_only(entry, sink);
+                self.listeners_only(entry, sink);
             }
             "verify_cert_and_check_known_urls" => {
                 if flag(entry, sink) {
@@ -183,7 +185,7 @@ impl<'v> Block<'v> {
                 };
                 let limit = u32::try_from(limit.max(0)).unwrap_or(u32::MAX);
                 tls.rate_limit = Some(limit).filter(|limit| *limit > 0);
-                self.clients_only(entry, sink);
+                self.listeners_only(entry, sink);
             }
             "handshake_first" | "first" | "immediate" => {
                 tls.handshake_first = match handshake_first(entry, sink) {
@@ -218,7 +220,7 @@ impl<'v> Block<'v> {
     }
 
     /// nats-server says nothing: the option looks like protection and is none.
-    fn clients_only(&mut self, entry: &Entry, sink: &mut Sink) {
+    fn listeners_only(&mut self, entry: &Entry, sink: &mut Sink) {
         if self.peer == Peer::Hub {
             if !is_off(&entry.node.value) {
                 let reason = "ignored, it has no effect on a remote";
@@ -237,8 +239,16 @@ impl<'v> Block<'v> {
         }
         match (self.cert, self.key) {
             (None, None) => {
-                if self.tls.certificates.is_empty() && self.peer == Peer::Client {
-                    let text = "tls for clients needs a certificate: set cert_file and key_file";
+                let whom = match self.peer {
+                    Peer::Client => Some("clients"),
+                    Peer::Leaf => Some("leafs"),
+                    Peer::Hub => None,
+                };
+                if let Some(whom) = whom
+                    && self.tls.certificates.is_empty()
+                {
+                    let text =
+                        format!("tls for {whom} needs a certificate: set cert_file and key_file");
                     sink.error(at, text);
                 }
             }
@@ -250,8 +260,8 @@ impl<'v> Block<'v> {
             (Some(_), None) => sink.error(at, "missing 'key_file' in TLS configuration"),
             (None, Some(_)) => sink.error(at, "missing 'cert_file' in TLS configuration"),
         }
-        if self.peer == Peer::Client && !self.tls.verify && !self.tls.pinned_certs.is_empty() {
-            // nats-server starts, and refuses every client.
+        if self.peer != Peer::Hub && !self.tls.verify && !self.tls.pinned_certs.is_empty() {
+            // nats-server starts, and refuses everybody.
             let text =
                 "pinned_certs of a listener need verify: true, or clients show no certificate";
             sink.error(at, text);

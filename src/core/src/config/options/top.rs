@@ -43,6 +43,7 @@ pub(super) fn read(map: &Map, sink: &mut Sink) -> Config {
     let mut auth_at = None;
     let mut auth_timeout = None;
     let mut non_tls_at = None;
+    let mut lone_account = None;
     for entry in map.iter() {
         match entry.key.to_lowercase().as_str() {
             "authorization" => {
@@ -55,7 +56,11 @@ pub(super) fn read(map: &Map, sink: &mut Sink) -> Config {
                 }
             }
             "accounts" => accounts_read = accounts::accounts(entry, sink),
-            "leafnodes" | "leaf" => config.remotes = leafnodes::leafnodes(entry, sink),
+            "leafnodes" | "leaf" => {
+                let read = leafnodes::leafnodes(entry, sink);
+                (config.remotes, config.leafnodes) = (read.remotes, read.listener);
+                lone_account = read.lone_account;
+            }
             "tls" => config.tls = tls::tls(entry, Peer::Client, sink),
             "allow_non_tls" => {
                 non_tls_at = Some(entry);
@@ -85,6 +90,12 @@ pub(super) fn read(map: &Map, sink: &mut Sink) -> Config {
         .into_iter()
         .map(|(account, _)| account)
         .collect();
+    if let Some(entry) = lone_account
+        && config.auth_required()
+    {
+        let reason = "ignored, leafs are users of this server and are bound to the user's account";
+        sink.warn(&entry.node.position, &entry.key, reason);
+    }
     config
 }
 
