@@ -6,7 +6,9 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use petiole::config::{Compression, Config, Permissions, SubjectRules, User, UserIdentity};
+use petiole::config::{
+    Compression, Config, ConnectionType, Permissions, SubjectRules, User, UserIdentity,
+};
 use petiole_core::auth::users::Users;
 use petiole_core::link::acceptor::{Acceptor, LeafPort};
 use petiole_core::link::queue::WritePlan;
@@ -143,6 +145,7 @@ async fn serve(
         urls: vec![format!("127.0.0.1:{port}")],
         cluster: String::new(),
         compression,
+        users: Users::compile_for_leafs(&config).map(Arc::new),
         tls: None,
         auth_timeout: Duration::from_secs(2),
         min_version: None,
@@ -158,7 +161,8 @@ async fn serve(
         loop {
             let (socket, peer) = listener.accept().await;
             number += 1;
-            let leaf = |now| Acceptor::new(now, number, peer, leafs.clone(), Secured::default());
+            let (kind, secured) = (ConnectionType::Leafnode, Secured::default());
+            let leaf = |now| Acceptor::new(now, number, peer, kind, leafs.clone(), secured);
             let link = thread.with(|hub, now| hub.0.open(now, leaf(now)));
             let thread = thread.clone();
             let drive = async move { thread.drive(link, Transport::clear(socket)).await };

@@ -62,6 +62,10 @@ pub(crate) fn check(data: &[u8]) {
             assert_eq!(again, Ok(loaded.config.digest.clone()));
             if config::check(&loaded.config).is_ok() {
                 Users::compile(&loaded.config);
+                Users::compile_for_leafs(&loaded.config);
+                if let Some(leafs) = &loaded.config.leafnodes {
+                    assert!(!leafs.auth_timeout.is_zero(), "a deadline at once");
+                }
                 let limits = &loaded.config.limits;
                 assert!(limits.max_payload <= limits.max_pending);
                 assert!(!limits.ping_interval.is_zero(), "a ping without a pause");

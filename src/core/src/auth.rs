@@ -3,5 +3,6 @@
 
 pub mod certificate;
 pub mod creds;
+pub(crate) mod login;
 pub mod nkey;
 pub mod users;

@@ -15,7 +15,7 @@ use super::certificate::{Certificate, DistinguishedName};
 use super::nkey::{self, NkeyError};
 use crate::account::perms::Perms;
 use crate::config::model::{
-    Config, ConnectionType, GLOBAL_ACCOUNT, Permissions, Secret, User, UserIdentity,
+    Config, ConnectionType, GLOBAL_ACCOUNT, LeafUsers, Permissions, Secret, User, UserIdentity,
 };
 
 /// What a CONNECT says about who sends it. Empty strings count as absent, as on the wire.
@@ -257,10 +257,9 @@ pub struct Users {
     /// `authorization { user, password }`
     single: Option<(Arc<str>, Expected)>,
     no_auth_user: Option<NoAuthUser>,
-    global: Arc<str>,
+    /// Of whoever is let in and is no user of an account.
+    account: Arc<str>,
     plaintext: bool,
-    /// Whether certificates are mapped to users somewhere.
-    maps: bool,
     /// The user names that are distinguished names, in the order of the configuration; only where
     /// certificates are mapped.
     distinguished: Vec<(DistinguishedName, Arc<str>)>,
@@ -274,6 +273,20 @@ struct Entry {
     types: Types,
     /// `None` for nkeys.
     password: Option<Expected>,
+    /// It has no password, as a certificate says who it is: where none does, that is nobody.
+    needs_certificate: bool,
+}
+
+impl Entry {
+    /// One that may connect by any kind of connection.
+    fn new(verdict: Verdict, password: Option<Expected>) -> Entry {
+        Entry {
+            verdict,
+            types: Types::new(&[]),
+            password,
+            needs_certificate: false,
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -286,8 +299,19 @@ impl Users {
     /// Compiles the users of a configuration that was checked. Of two users of one name, which the
     /// check refuses, the first counts; a `no_auth_user` that does not exist lets nobody in.
     pub fn compile(config: &Config) -> Users {
+        let leaf_tls = config
+            .leafnodes
+            .as_ref()
+            .and_then(|leafs| leafs.tls.as_ref());
+        let listeners = [
+            (ConnectionType::Standard, config.tls.as_ref()),
+            (ConnectionType::Leafnode, leaf_tls),
+        ];
+        let mapping = listeners
+            .into_iter()
+            .filter(|(_, tls)| tls.is_some_and(|tls| tls.map));
         let mut compiler = Compiler {
-            maps: config.tls.as_ref().is_some_and(|tls| tls.map),
+            mapped: mapping.map(|(kind, _)| kind).collect(),
             ..Compiler::default()
         };
         let global: Arc<str> = GLOBAL_ACCOUNT.into();
@@ -304,7 +328,6 @@ impl Users {
             named,
             nkeys,
             mut plaintext,
-            maps,
             distinguished,
             ..
         } = compiler;
@@ -325,11 +348,63 @@ impl Users {
             token: config.auth.token.as_deref().map(Expected::new),
             single,
             no_auth_user,
-            global,
+            account: global,
             plaintext,
-            maps,
             distinguished,
         }
+    }
+
+    /// The users that `leafnodes.authorization` of a checked configuration gives its listener.
+    /// `None`: leafs are judged by those of [`Users::compile`].
+    ///
+    /// An account without users counts only where clients need not prove who they are. Distinguished
+    /// names of these users are only known as one text, not by their parts.
+    pub fn compile_for_leafs(config: &Config) -> Option<Users> {
+        let listener = config.leafnodes.as_ref()?;
+        let auth = &listener.auth;
+        let maps = listener.tls.as_ref().is_some_and(|tls| tls.map);
+        let name = |account: &Option<String>| -> Arc<str> {
+            account.as_deref().unwrap_or(GLOBAL_ACCOUNT).into()
+        };
+        let mut users = Users {
+            named: Table::default(),
+            nkeys: Table::default(),
+            token: None,
+            single: None,
+            no_auth_user: None,
+            account: name(&auth.account),
+            plaintext: false,
+            distinguished: Vec::new(),
+        };
+        match &auth.users {
+            LeafUsers::Clients if config.auth_required() || auth.account.is_none() => return None,
+            LeafUsers::Clients => {}
+            LeafUsers::One { user, password } => {
+                users.single = Some((user.as_str().into(), Expected::new(password)));
+            }
+            LeafUsers::Nkey(key) => {
+                let key: Arc<str> = key.as_str().into();
+                let verdict = users.outsider(Identity::Nkey(key.clone()));
+                users.nkeys.insert(key, Entry::new(verdict, None));
+            }
+            LeafUsers::Listed(list) => {
+                for listed in list {
+                    let user: Arc<str> = listed.user.as_str().into();
+                    let verdict = Verdict {
+                        account: name(&listed.account),
+                        identity: Identity::User(user.clone()),
+                        perms: None,
+                    };
+                    let password = Expected::new(&listed.password);
+                    let entry = Entry {
+                        needs_certificate: maps && listed.password.is_empty(),
+                        ..Entry::new(verdict, Some(password))
+                    };
+                    users.named.entry(user).or_insert(entry);
+                }
+            }
+        }
+        Some(users)
     }
 
     /// Whether anybody has to prove anything.
@@ -356,12 +431,12 @@ impl Users {
         self.plaintext
     }
 
-    /// Whom a connection of this kind belongs to that has said nothing about itself: `$G` where
-    /// nothing is configured, else `no_auth_user` if its connection types allow it. `None`: the
-    /// first operation must be CONNECT.
+    /// Whom a connection of this kind belongs to that has said nothing about itself: nobody in
+    /// particular where nobody is asked, else `no_auth_user` if its connection types allow it.
+    /// `None`: the first operation must be CONNECT.
     pub fn anonymous(&self, kind: ConnectionType) -> Option<Verdict> {
         if !self.auth_required() {
-            return Some(self.global(Identity::Anonymous));
+            return Some(self.outsider(Identity::Anonymous));
         }
         let user = self.no_auth_user.as_ref()?;
         user.types.allow(kind).then(|| user.verdict.clone())
@@ -415,7 +490,7 @@ impl Users {
         mapping: Option<&mut Mapping<'_>>,
     ) -> Result<Outcome, Reason> {
         if !self.auth_required() {
-            return Ok(Outcome::Accepted(self.global(Identity::Anonymous)));
+            return Ok(Outcome::Accepted(self.outsider(Identity::Anonymous)));
         }
         let mapping = mapping.filter(|_| !self.named.is_empty());
         // Wrong credentials never fall back to it, nor does who shows a certificate need it.
@@ -463,8 +538,7 @@ impl Users {
                 return Err(Reason::ConnectionType);
             }
             let password = entry.password.as_ref().ok_or(Reason::WrongPassword)?;
-            // Whoever is known by a certificate alone would be nobody in particular here.
-            if self.maps && password.is_empty() {
+            if entry.needs_certificate {
                 return Err(Reason::NeedsCertificate);
             }
             return password.compare(pass, entry.verdict.clone(), Reason::WrongPassword);
@@ -472,14 +546,14 @@ impl Users {
         // A `user` sent alone is no token on a client connection.
         if let Some(token) = &self.token {
             let sent = given(claim.token).ok_or(Reason::NoCredentials)?;
-            return token.compare(sent, self.global(Identity::Token), Reason::WrongToken);
+            return token.compare(sent, self.outsider(Identity::Token), Reason::WrongToken);
         }
         if let Some((name, password)) = &self.single {
             let user = given(claim.user).ok_or(Reason::NoCredentials)?;
             if user != name.as_ref() {
                 return Err(Reason::UnknownUser);
             }
-            let verdict = self.global(Identity::User(name.clone()));
+            let verdict = self.outsider(Identity::User(name.clone()));
             return password.compare(pass, verdict, Reason::WrongPassword);
         }
         Err(Reason::NoCredentials)
@@ -526,9 +600,10 @@ impl Users {
         Ok(entry)
     }
 
-    fn global(&self, identity: Identity) -> Verdict {
+    /// Whoever is let in and is no user of an account.
+    fn outsider(&self, identity: Identity) -> Verdict {
         Verdict {
-            account: self.global.clone(),
+            account: self.account.clone(),
             identity,
             perms: None,
         }
@@ -547,7 +622,8 @@ struct Compiler<'a> {
     named: Table,
     nkeys: Table,
     plaintext: bool,
-    maps: bool,
+    /// The kinds of connections whose certificates are mapped to users.
+    mapped: Vec<ConnectionType>,
     distinguished: Vec<(DistinguishedName, Arc<str>)>,
     /// `default_permissions` arrive as a copy in every user; they become one again here.
     perms: Vec<(&'a Permissions, Arc<Perms>)>,
@@ -559,16 +635,19 @@ impl<'a> Compiler<'a> {
             .permissions
             .as_ref()
             .and_then(|perms| self.share(perms));
+        let types = Types::new(&user.connection_types);
+        let mut needs_certificate = false;
         let (table, name, password) = match &user.identity {
             UserIdentity::Password { user, password } => {
-                let is_mapped = self.maps && password.is_empty();
-                self.plaintext |= !is_bcrypt(password) && !is_mapped;
+                let is_mapped = self.mapped.iter().any(|kind| types.allow(*kind));
+                needs_certificate = is_mapped && password.is_empty();
+                self.plaintext |= !is_bcrypt(password) && !needs_certificate;
                 (&mut self.named, user, Some(Expected::new(password)))
             }
             UserIdentity::Nkey(key) => (&mut self.nkeys, key, None),
         };
         let name: Arc<str> = name.as_str().into();
-        if self.maps
+        if !self.mapped.is_empty()
             && password.is_some()
             && let Some(distinguished) = DistinguishedName::parse(&name)
         {
@@ -585,8 +664,9 @@ impl<'a> Compiler<'a> {
                 identity,
                 perms,
             },
-            types: Types::new(&user.connection_types),
+            types,
             password,
+            needs_certificate,
         });
     }
 
@@ -652,10 +732,6 @@ impl Expected {
             padded: padded.into(),
             len: text.len(),
         }
-    }
-
-    fn is_empty(&self) -> bool {
-        matches!(self, Expected::Plain { len: 0, .. })
     }
 
     fn compare(&self, sent: &str, verdict: Verdict, wrong: Reason) -> Result<Outcome, Reason> {
@@ -1269,6 +1345,42 @@ mod tests {
         let users = global(vec![named("e@x", "")]);
         assert!(users.has_plaintext_passwords());
         assert!(settle(&users, &user_pass("e@x", ""), STANDARD).is_ok());
+        // Also at the listener for leafs, if they may connect there.
+        let leafs = "leafnodes {port: 1, tls {cert_file: c, key_file: k, verify_and_map: true}}";
+        for (types, is_mapped) in [("", true), ("LEAFNODE", true), ("STANDARD", false)] {
+            let users = format!("authorization {{users: [{{user: \"e@x\", clients: [{types}]}}]}}");
+            let config = crate::config::testing::config(&format!("{leafs}; {users}"));
+            let users = Users::compile(&config);
+            assert_eq!(users.has_plaintext_passwords(), !is_mapped, "{types}");
+            let refused = settle(&users, &user_pass("e@x", ""), STANDARD).is_err();
+            assert_eq!(refused, is_mapped, "{types}");
+        }
+    }
+
+    #[test]
+    fn a_listener_for_leafs_may_have_no_users_of_its_own() {
+        let leafs =
+            |text: &str| Users::compile_for_leafs(&crate::config::testing::config(text)).is_some();
+        for (text, has) in [
+            ("", false),
+            ("leafnodes {port: 0, authorization {user: u}}", false),
+            ("leafnodes {port: 1}", false),
+            ("leafnodes {port: 1, authorization {timeout: 1}}", false),
+            (
+                "leafnodes {port: 1, authorization {account: A}}; accounts [A]",
+                true,
+            ),
+            (
+                "leafnodes {port: 1, authorization {account: A}}; authorization {token: t}",
+                false,
+            ),
+            (
+                "leafnodes {port: 1, authorization {user: u}}; authorization {token: t}",
+                true,
+            ),
+        ] {
+            assert_eq!(leafs(text), has, "{text}");
+        }
     }
 
     #[test]

@@ -8,7 +8,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::account::perms::{AcceptorRules, is_always_advertised};
-use crate::auth::users::{AuthError, Claim, Outcome, Verdict};
+use crate::auth::login::{self, Login, NamedBy};
+use crate::auth::users::{AuthError, Claim, Outcome, Users, Verdict};
 use crate::config::model::{Compression, ConnectionType, Secret, SubjectRules};
 use crate::interest::Reach;
 use crate::link::compression::{Choice, Level, choose, said};
@@ -33,7 +34,8 @@ mod tests;
 /// The first ping after the link is up, spread by up to a fifth (leaf protocol, keepalive).
 const FIRST_PING: Duration = Duration::from_secs(1);
 
-/// A port that leafs dial, as its links need to know it.
+/// A port that leafs dial, as its links need to know it. Leafs that come over WebSocket have one of
+/// their own, which says what the listener for those does.
 #[derive(Clone, Debug)]
 pub struct LeafPort {
     /// The host that leafs are told.
@@ -46,7 +48,11 @@ pub struct LeafPort {
     pub cluster: String,
     /// Whether and how links are compressed. Never on WebSocket.
     pub compression: Compression,
-    /// `None`: leafs connect in clear.
+    /// Who may connect, by `leafnodes.authorization`: [`Users::compile_for_leafs`]. `None`: those of
+    /// the server, [`Env::users`].
+    pub users: Option<Arc<Users>>,
+    /// `None`: leafs connect in clear. On WebSocket, whose TLS is over before the link is there, it
+    /// only says what the certificate is for.
     pub tls: Option<ClientTls>,
     /// Time from the connection to CONNECT.
     pub auth_timeout: Duration,
@@ -92,6 +98,7 @@ pub struct Acceptor {
 struct Who {
     number: u64,
     address: SocketAddr,
+    kind: ConnectionType,
     nonce: String,
     secured: Secured,
     /// What CONNECT said, until its sender has proven itself.
@@ -115,12 +122,14 @@ enum Phase {
 }
 
 impl Acceptor {
-    /// A leaf that has just connected. `number` is the link's id in INFO and the log, not 0;
-    /// `secured` is what TLS before INFO came to.
+    /// A leaf that has just connected. `number` is the link's id in INFO and the log, not 0; `kind`
+    /// is how it did, [`ConnectionType::Leafnode`] or [`ConnectionType::LeafnodeWs`]; `secured` is
+    /// what TLS before INFO came to.
     pub fn new(
         now: Instant,
         number: u64,
         address: SocketAddr,
+        kind: ConnectionType,
         port: Arc<LeafPort>,
         secured: Secured,
     ) -> Self {
@@ -139,6 +148,7 @@ impl Acceptor {
             who: Box::new(Who {
                 number,
                 address,
+                kind,
                 nonce: String::new(),
                 secured,
                 pending: None,
@@ -170,7 +180,11 @@ impl Acceptor {
             self.port.compression,
             Compression::Off | Compression::NotSupported
         );
-        !off && self.compression.is_none()
+        !off && self.compression.is_none() && !self.is_websocket()
+    }
+
+    fn is_websocket(&self) -> bool {
+        self.who.kind == ConnectionType::LeafnodeWs
     }
 
     fn write_info(&self, env: &Env, welcome: bool, out: &mut Vec<u8>) {
@@ -210,6 +224,8 @@ impl Acceptor {
         match &self.compression {
             Some(Choice::S2(mode)) => Some(mode.name()),
             Some(Choice::Clear(said)) => Some(said),
+            // A leaf that hears nothing of it does not ask (leaf protocol, WebSocket and S2).
+            None if self.is_websocket() => None,
             None => said(&self.port.compression),
         }
     }
@@ -264,20 +280,22 @@ impl Acceptor {
     }
 
     fn judge(&self, claim: &Claim<'_>, env: &Env) -> Result<Outcome, AuthError> {
-        let kind = ConnectionType::Leafnode;
-        // Who says nothing is whom `no_auth_user` names.
-        if claim.is_anonymous()
-            && let Some(verdict) = env.users.anonymous(kind)
-        {
-            return Ok(Outcome::Accepted(verdict));
-        }
-        env.users.check(claim, self.who.nonce.as_bytes(), kind)
+        let named_by = if self.port.tls.is_some_and(|tls| tls.map) {
+            NamedBy::Certificate(self.who.secured.certificate.as_deref())
+        } else {
+            NamedBy::Connect
+        };
+        let login = Login {
+            nonce: &self.who.nonce,
+            kind: self.who.kind,
+            named_by,
+        };
+        let users = self.port.users.as_deref().unwrap_or(&env.users);
+        login::judge(users, claim, login, self.prefix())
     }
 
     fn turn_away(&self, error: &AuthError) -> ProtoError {
-        log::error!("{} - {error}", self.prefix());
-        log::debug!("{} - {}", self.prefix(), error.reason());
-        ProtoError::AuthorizationViolation
+        login::turn_away(error, self.prefix())
     }
 
     /// The checks in the order of the leaf protocol, CONNECT: who it is comes first.
@@ -421,7 +439,7 @@ impl Neighbour for Acceptor {
         self.who.nonce = draw_nonce(cx);
         self.write_info(cx.env, false, cx.queue.buffer(cx.pool));
         match self.port.tls {
-            Some(tls) if !self.who.secured.tls => {
+            Some(tls) if !self.who.secured.tls && !self.is_websocket() => {
                 let until = cx.now + tls.timeout;
                 self.phase = Phase::Securing { until };
                 Ok(Action::Upgrade(Upgrade::Tls))

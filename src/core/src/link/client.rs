@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use crate::account::perms::LinkPerms;
+use crate::auth::login::{self, Login, NamedBy};
 use crate::auth::users::{AuthError, Claim, Outcome, Verdict};
 use crate::config::model::{ConnectionType, Secret};
 use crate::interest::Reach;
@@ -223,8 +224,7 @@ impl Client {
         {
             return self.welcome(verdict, cx);
         }
-        let nonce = self.who.nonce.as_deref().unwrap_or_default().as_bytes();
-        match self.judge(&claim, nonce, cx.env) {
+        match self.judge(&claim, cx.env) {
             Ok(Outcome::Accepted(verdict)) => self.welcome(verdict, cx),
             Ok(Outcome::Slow(check)) => {
                 let until = match self.phase {
@@ -241,26 +241,22 @@ impl Client {
     }
 
     /// By the certificate where that is to say who somebody is.
-    fn judge(&self, claim: &Claim<'_>, nonce: &[u8], env: &Env) -> Result<Outcome, AuthError> {
-        let kind = ConnectionType::Standard;
-        if !env.tls.is_some_and(|tls| tls.map) {
-            return env.users.check(claim, nonce, kind);
-        }
-        let certificate = self.who.secured.certificate.as_deref();
-        let (judged, notes) = env.users.check_certificate(claim, nonce, certificate, kind);
-        if let Some(warning) = notes.warning {
-            log::warn!("{} - {warning}", self.prefix());
-        }
-        if let Some(debug) = notes.debug {
-            log::debug!("{} - {debug}", self.prefix());
-        }
-        judged
+    fn judge(&self, claim: &Claim<'_>, env: &Env) -> Result<Outcome, AuthError> {
+        let named_by = if env.tls.is_some_and(|tls| tls.map) {
+            NamedBy::Certificate(self.who.secured.certificate.as_deref())
+        } else {
+            NamedBy::Connect
+        };
+        let login = Login {
+            nonce: self.who.nonce.as_deref().unwrap_or_default(),
+            kind: ConnectionType::Standard,
+            named_by,
+        };
+        login::judge(&env.users, claim, login, self.prefix())
     }
 
     fn turn_away(&self, error: &AuthError) -> ProtoError {
-        log::error!("{} - {error}", self.prefix());
-        log::debug!("{} - {}", self.prefix(), error.reason());
-        ProtoError::AuthorizationViolation
+        login::turn_away(error, self.prefix())
     }
 
     fn welcome(

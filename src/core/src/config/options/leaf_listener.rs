@@ -604,6 +604,7 @@ mod tests {
             if let Ok(loaded) = load_text(&text)
                 && crate::config::check(&loaded.config).is_ok()
             {
+                let _ = crate::auth::users::Users::compile_for_leafs(&loaded.config);
                 let limit = loaded.config.leafnodes.map(|leafs| leafs.auth_timeout);
                 prop_assert_ne!(limit, Some(Duration::ZERO));
             }

@@ -4,11 +4,13 @@
 use std::net::Ipv4Addr;
 
 use super::*;
+use crate::auth::certificate::Certificate;
+use crate::auth::certificate::tests::subject;
 use crate::auth::nkey;
 use crate::auth::users::Users;
 use crate::config::testing::config;
 use crate::link::queue::WritePlan;
-use crate::link::{LinkId, Server};
+use crate::link::{Event, LinkId, Server};
 use crate::random::Random;
 use crate::shard::Shard;
 use serde_json::Value;
@@ -17,12 +19,15 @@ use serde_json::Value;
 struct World {
     shard: Shard<Acceptor>,
     port: LeafPort,
+    /// How leafs connect, and what TLS came to.
+    kind: ConnectionType,
+    secured: Secured,
     now: Instant,
     number: u64,
 }
 
 impl World {
-    /// With the users of a configuration.
+    /// With the users of a configuration, and those of its port.
     fn new(text: &str) -> World {
         let config = config(text);
         let server = Server {
@@ -48,11 +53,14 @@ impl World {
                 urls: Vec::new(),
                 cluster: String::new(),
                 compression: Compression::Off,
+                users: Users::compile_for_leafs(&config).map(Arc::new),
                 tls: None,
                 auth_timeout: Duration::from_secs(2),
                 min_version: None,
                 isolate: false,
             },
+            kind: ConnectionType::Leafnode,
+            secured: Secured::default(),
             now: Instant::from_nanos(1_000_000_000),
             number: 0,
         }
@@ -63,7 +71,8 @@ impl World {
         self.number += 1;
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 1000));
         let port = Arc::new(self.port.clone());
-        let leaf = Acceptor::new(self.now, self.number, address, port, Secured::default());
+        let (kind, secured) = (self.kind, self.secured.clone());
+        let leaf = Acceptor::new(self.now, self.number, address, kind, port, secured);
         let link = self.shard.open(self.now, leaf);
         (link, self.hear(link))
     }
@@ -102,6 +111,26 @@ impl World {
 
     fn is_closed(&self, link: LinkId) -> bool {
         self.shard.wants(link).close
+    }
+
+    /// The account that a leaf with this CONNECT is bound to; `None`: it is not let in.
+    #[track_caller]
+    fn account(&mut self, connect: &str) -> Option<String> {
+        let (link, _) = self.dial();
+        self.say(link, &format!("CONNECT {connect}\r\n"));
+        while let Some(event) = self.shard.poll_event() {
+            let Event::Verify { link, check } = event else {
+                continue;
+            };
+            let proof = Proof::Verified(check.run());
+            self.shard.handle_proof(self.now, link, proof);
+        }
+        let heard = self.hear(link);
+        if self.is_closed(link) {
+            assert_eq!(heard, "-ERR 'Authorization Violation'\r\n", "{connect}");
+            return None;
+        }
+        Some(info(&heard)["remote_account"].as_str().unwrap().to_owned())
     }
 
     /// What a leaf is told to this, and that it is closed.
@@ -227,6 +256,285 @@ fn a_leaf_is_bound_to_the_account_of_its_user_12() {
         let welcome = heard.contains("\"remote_account\":\"A\"");
         assert_eq!((welcome, !world.is_closed(link)), (is_in, is_in), "{heard}");
     }
+}
+
+/// What leafs say in CONNECT, and the account each is bound to.
+type Leafs = &'static [(&'static str, Option<&'static str>)];
+
+const U_P: &str = "{\"user\":\"u\",\"pass\":\"p\"}";
+const X_Y: &str = "{\"user\":\"x\",\"pass\":\"y\"}";
+const TOKEN: &str = "{\"auth_token\":\"t\"}";
+
+/// Each as 2.15.1 has it.
+#[test]
+fn the_authorization_of_the_port_says_who_a_leaf_is() {
+    let everybody = "accounts { A { users: [ {user: u, password: p}, {user: nobody} ] }, B {}, C {} }; \
+        no_auth_user: nobody";
+    let user = "accounts { A { users: [ {user: u, password: p} ] }, B {} }";
+    let token = "accounts [A, B]; authorization { token: t }";
+    let hash = bcrypt::hash_with_salt("p", 4, [9; 16]).unwrap();
+    let hash = hash.format_for_version(bcrypt::Version::TwoA);
+    let hashed = format!("user: u, password: \"{hash}\", account: B");
+    let listed = format!("users: [ {{{hashed}}} ]");
+    let rows: [(&str, &str, Leafs); 15] = [
+        // Nothing: the server's users.
+        ("", "", &[("{}", Some("$G")), (X_Y, Some("$G"))]),
+        ("", user, &[("{}", None), (U_P, Some("A")), (X_Y, None)]),
+        (
+            "",
+            everybody,
+            &[("{}", Some("A")), (U_P, Some("A")), (X_Y, None)],
+        ),
+        ("", token, &[("{}", None), (TOKEN, Some("$G")), (X_Y, None)]),
+        // An account alone counts where nobody is asked who it is.
+        (
+            "account: A",
+            "accounts [A]",
+            &[("{}", Some("A")), (X_Y, Some("A"))],
+        ),
+        (
+            "account: B",
+            user,
+            &[("{}", None), (U_P, Some("A")), (X_Y, None)],
+        ),
+        (
+            "account: B",
+            everybody,
+            &[("{}", Some("A")), (U_P, Some("A")), (X_Y, None)],
+        ),
+        ("account: B", token, &[("{}", None), (TOKEN, Some("$G"))]),
+        // One user. The server's are nobody, whoever stands for no user included.
+        (
+            "user: x, password: y",
+            everybody,
+            &[("{}", None), (U_P, None), (X_Y, Some("$G"))],
+        ),
+        (
+            "user: u, password: q, account: B",
+            everybody,
+            &[
+                ("{}", None),
+                (U_P, None),
+                ("{\"user\":\"u\"}", None),
+                ("{\"user\":\"u\",\"pass\":\"q\"}", Some("B")),
+            ],
+        ),
+        (
+            "user: u, account: B",
+            user,
+            &[(U_P, None), ("{\"user\":\"u\"}", Some("B"))],
+        ),
+        (
+            &hashed,
+            user,
+            &[("{}", None), (U_P, Some("B")), (X_Y, None)],
+        ),
+        // Several.
+        (
+            "users: [ {user: x, password: y, account: B}, {user: z, password: z} ], account: C",
+            everybody,
+            &[
+                ("{}", None),
+                (U_P, None),
+                (X_Y, Some("B")),
+                ("{\"user\":\"x\",\"pass\":\"z\"}", None),
+                ("{\"user\":\"z\",\"pass\":\"z\"}", Some("$G")),
+            ],
+        ),
+        (
+            &listed,
+            user,
+            &[("{}", None), (U_P, Some("B")), (X_Y, None)],
+        ),
+        ("users: []", user, &[("{}", None), (U_P, Some("A"))]),
+    ];
+    for (authorization, server, leafs) in rows {
+        let text =
+            format!("leafnodes {{ port: 7422, authorization {{ {authorization} }} }}; {server}");
+        let mut world = World::new(&text);
+        for (connect, account) in leafs {
+            let bound = world.account(connect);
+            assert_eq!(bound.as_deref(), *account, "{text}: {connect}");
+        }
+    }
+}
+
+#[test]
+fn the_port_knows_a_key() {
+    let [one, other] = [7, 8].map(|fill| {
+        let pair = nkeys::KeyPair::new_from_raw(nkeys::KeyPairType::User, [fill; 32]);
+        pair.and_then(|pair| pair.seed()).unwrap()
+    });
+    let key = nkey::public_key(&one).unwrap();
+    let server = "accounts { A { users: [ {user: u, password: p} ] }, B {} }; no_auth_user: u";
+    for (account, bound) in [("", "$G"), ("account: B", "B")] {
+        let text = format!(
+            "leafnodes {{ port: 7422, authorization {{ nkey: {key}, {account} }} }}; {server}"
+        );
+        let mut world = World::new(&text);
+        for (seed, is_in) in [(&one, true), (&other, false)] {
+            let (link, heard) = world.dial();
+            let nonce = info(&heard)["nonce"].as_str().unwrap().to_owned();
+            let sig = nkey::sign(seed, nonce.as_bytes()).unwrap();
+            let connect = format!("CONNECT {{\"nkey\":\"{key}\",\"sig\":\"{sig}\"}}\r\n");
+            let heard = world.ask(link, &connect);
+            assert_eq!(!world.is_closed(link), is_in, "{heard}");
+            if is_in {
+                assert_eq!(info(&heard)["remote_account"], bound);
+            }
+        }
+        for connect in ["{}", U_P, &format!("{{\"nkey\":\"{key}\"}}")] {
+            assert_eq!(world.account(connect), None, "{connect}");
+        }
+    }
+}
+
+/// Each as 2.15.1 has it.
+#[test]
+fn a_certificate_says_who_a_leaf_is() {
+    let name = subject(&[("O", "org1"), ("OU", "ou1"), ("CN", "cli")]);
+    let certificate = Certificate {
+        emails: vec!["e@x".into()],
+        dns: vec!["d.x".into()],
+        ..Certificate::of_subject(&name)
+    };
+    let shown = Some(Box::new(certificate));
+    let rows: [(&str, &str, Leafs); 11] = [
+        // The port's users: each form of a name, but no distinguished name in another order.
+        (
+            "users: [ {user: \"e@x\", account: A}, {user: u, password: p} ]",
+            "accounts [A]",
+            &[("{}", Some("A")), (U_P, None), ("{\"pass\":\"q\"}", None)],
+        ),
+        (
+            "users: [ {user: \"d.x\", password: q, account: A} ]",
+            "accounts [A]",
+            &[("{}", None), ("{\"pass\":\"q\"}", Some("A"))],
+        ),
+        (
+            "users: [ {user: \"CN=cli,OU=ou1,O=org1\"} ]",
+            "",
+            &[("{}", Some("$G"))],
+        ),
+        (
+            "users: [ {user: \"O=org1,OU=ou1,CN=cli\"} ]",
+            "",
+            &[("{}", None)],
+        ),
+        // One user, a key and an account are no names that are looked for.
+        (
+            "user: \"e@x\", account: A",
+            "accounts [A]",
+            &[("{}", None), ("{\"user\":\"e@x\"}", Some("A"))],
+        ),
+        (
+            "user: u, password: p",
+            "",
+            &[("{}", None), (U_P, Some("$G"))],
+        ),
+        ("account: A", "accounts [A]", &[("{}", Some("A"))]),
+        // The server's users, in the order for clients.
+        (
+            "",
+            "accounts { A { users: [ {user: \"O=org1,OU=ou1,CN=cli\"}, {user: u, password: p} ] } }; \
+            no_auth_user: u",
+            &[("{}", Some("A")), (U_P, None)],
+        ),
+        // Whoever stands for no user stands for no certificate.
+        (
+            "",
+            "accounts { A { users: [ {user: u, password: p} ] } }; no_auth_user: u",
+            &[("{}", None)],
+        ),
+        (
+            "",
+            "authorization { users: [ {user: \"e@x\", connection_types: STANDARD} ] }",
+            &[("{}", None)],
+        ),
+        (
+            "",
+            "authorization { token: t }",
+            &[("{}", None), (TOKEN, Some("$G"))],
+        ),
+    ];
+    for (authorization, server, leafs) in rows {
+        let text = format!(
+            "leafnodes {{ port: 7422, authorization {{ {authorization} }}, \
+             tls {{ cert_file: c, key_file: k, verify_and_map: true }} }}; {server}"
+        );
+        let mut world = World::new(&text);
+        world.port.tls = Some(ClientTls {
+            optional: false,
+            verify: true,
+            map: true,
+            timeout: Duration::from_secs(1),
+        });
+        world.secured = Secured {
+            tls: true,
+            certificate: shown.clone(),
+        };
+        for (connect, account) in leafs {
+            let bound = world.account(connect);
+            assert_eq!(bound.as_deref(), *account, "{text}: {connect}");
+        }
+    }
+}
+
+/// A user without a password whom a certificate names at one port is nobody without one at another.
+#[test]
+fn who_is_known_by_a_certificate_needs_it() {
+    let tls = "tls { cert_file: c, key_file: k, verify_and_map: true }";
+    let users = "authorization { users: [ {user: u} ] }";
+    let leaf = "{\"user\":\"u\"}";
+    let mut world = World::new(&format!("{tls}; {users}; leafnodes {{ port: 1 }}"));
+    assert_eq!(world.account(leaf), None);
+    let mut world = World::new(&format!("{users}; leafnodes {{ port: 1 }}"));
+    assert_eq!(world.account(leaf).as_deref(), Some("$G"));
+    // Users of the port, which on WebSocket maps nobody.
+    for (tls, bound) in [(tls, None), ("", Some("$G"))] {
+        let text = format!("leafnodes {{ port: 1\n{tls}\n{users} }}");
+        let mut world = World::new(&text);
+        world.kind = ConnectionType::LeafnodeWs;
+        assert_eq!(world.account(leaf).as_deref(), bound, "{text}");
+    }
+}
+
+#[test]
+fn users_may_be_kept_to_a_kind_of_connection() {
+    let text = "authorization { users: [ {user: any}, {user: tcp, clients: LEAFNODE}, \
+        {user: ws, clients: LEAFNODE_WS}, {user: other, clients: [STANDARD, WEBSOCKET]} ] }";
+    for (kind, allowed) in [
+        (ConnectionType::Leafnode, ["any", "tcp"]),
+        (ConnectionType::LeafnodeWs, ["any", "ws"]),
+    ] {
+        let mut world = World::new(text);
+        world.kind = kind;
+        for user in ["any", "tcp", "ws", "other"] {
+            let bound = world.account(&format!("{{\"user\":\"{user}\"}}"));
+            assert_eq!(bound.is_some(), allowed.contains(&user), "{kind:?} {user}");
+        }
+    }
+}
+
+#[test]
+fn on_websocket_neither_s2_nor_tls_begins_25() {
+    let mut world = World::new("");
+    world.kind = ConnectionType::LeafnodeWs;
+    world.port.compression = Compression::default();
+    world.port.tls = Some(ClientTls {
+        optional: false,
+        verify: false,
+        map: false,
+        timeout: Duration::from_secs(1),
+    });
+    let (link, heard) = world.dial();
+    assert_eq!(info(&heard).get("compression"), None);
+    assert_eq!(world.shard.wants(link).upgrade, None);
+    let heard = world.ask(link, "CONNECT {}\r\n");
+    assert!(heard.contains("\"connect_info\":true"), "{heard}");
+    let (link, _) = world.dial();
+    let heard = world.refused(link, "INFO {\"compression\":\"s2_fast\"}\r\n");
+    assert_eq!(heard, "-ERR 'Authorization Violation'\r\n");
 }
 
 const LIMITED: &str = "authorization { users: [ {user: u, password: p, permissions: { \
