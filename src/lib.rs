@@ -1,4 +1,4 @@
-//! A leaf node for NATS that fits a gateway: the embedding face.
+//! A server that joins remote sites to a NATS system: the embedding face.
 
 #[cfg(not(feature = "leaf"))]
 compile_error!("a program without a role has nothing to do: build with `--features leaf`");
@@ -6,12 +6,14 @@ compile_error!("a program without a role has nothing to do: build with `--featur
 mod banner;
 pub mod files;
 pub mod logger;
+mod roles;
 
 use std::fmt;
 
 pub use banner::{banner, first_steps};
 pub use petiole_core::config::model as config;
-pub use petiole_leaf::{FileError, Signature, Signer, check_files};
+pub use petiole_leaf::{FileError, Signature, Signer};
+pub use roles::{RoleError, check_files, check_roles};
 
 use config::Config;
 use logger::LogError;
@@ -24,6 +26,8 @@ use petiole_leaf::Leaf;
 pub enum RunError {
     /// The options do not go together.
     Config(CheckError),
+    /// They are for a role that this build does not have.
+    Role(RoleError),
     /// A file that a `tls` block names cannot be used.
     File(FileError),
     /// The log could not be opened.
@@ -36,6 +40,7 @@ impl fmt::Display for RunError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             RunError::Config(error) => error.fmt(f),
+            RunError::Role(error) => error.fmt(f),
             RunError::File(error) => error.fmt(f),
             RunError::Log(error) => error.fmt(f),
             RunError::Fatal(text) => f.write_str(text),
@@ -47,6 +52,7 @@ impl std::error::Error for RunError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
             RunError::Config(error) => Some(error),
+            RunError::Role(error) => Some(error),
             RunError::File(error) => Some(error),
             RunError::Log(error) => Some(error),
             RunError::Fatal(_) => None,
@@ -87,6 +93,7 @@ impl Server {
     pub fn run(self) -> Result<(), RunError> {
         let Server { config, signer } = self;
         check(&config).map_err(RunError::Config)?;
+        check_roles(&config).map_err(RunError::Role)?;
         let made = Leaf::new(config.clone());
         if let Err(petiole_leaf::RunError::File(error)) = made {
             return Err(RunError::File(error));
@@ -107,19 +114,8 @@ impl Server {
         let leaf = leaf
             .on_reopen(logger::reopen)
             .on_ready(move |ready| first_steps(&config, ready.address));
-        serve(leaf).map_err(fatal)
+        roles::serve(leaf).map_err(fatal)
     }
-}
-
-/// Of the roles that were built, the largest.
-#[cfg(feature = "hub")]
-fn serve(leaf: Leaf) -> Result<(), petiole_leaf::RunError> {
-    petiole_hub::Hub::new(leaf)?.run()
-}
-
-#[cfg(not(feature = "hub"))]
-fn serve(leaf: Leaf) -> Result<(), petiole_leaf::RunError> {
-    leaf.run()
 }
 
 /// Serves until a signal ends it: [`Server::new`] and [`Server::run`].

@@ -57,6 +57,9 @@ fn start(cli: &Cli) -> ExitCode {
                 match (cli.check, warnings.is_empty()) {
                     (true, false) => return die(warnings),
                     (true, true) => {
+                        if let Err(error) = petiole::check_roles(&loaded.config) {
+                            return die(format_args!("{error}\n"));
+                        }
                         if let Err(error) = petiole::check_files(&loaded.config) {
                             return die(format_args!("{error}\n"));
                         }

@@ -9,7 +9,7 @@ use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::mpsc::channel;
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -136,7 +136,7 @@ struct HandedOver;
 
 impl Way for HandedOver {
     fn run(mut left: Side, mut right: Side, batches: usize, batch: &[u8], per_batch: usize) {
-        let (give, taken): (Sender<Vec<Vec<u8>>>, Receiver<Vec<Vec<u8>>>) = channel();
+        let (give, taken) = channel::<Vec<Vec<u8>>>();
         let (back, returned) = channel();
         let done = Arc::new(AtomicUsize::new(0));
         let counted = done.clone();

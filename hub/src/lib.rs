@@ -1,10 +1,12 @@
 //! The datacenter's role: all that a gateway does, and leafs that dial in, on all threads of the machine.
 
+mod explain;
 mod inbox;
+mod leafs;
 mod node;
 mod peer;
 mod run;
 
 pub use node::Node;
 pub use peer::Peer;
-pub use run::Hub;
+pub use run::{Hub, check_files};

@@ -5,6 +5,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use petiole_core::config::model::ConnectionType;
 use petiole_core::link::acceptor::{Acceptor, LeafName, LeafPort};
 use petiole_core::link::queue::WritePlan;
 use petiole_core::link::sibling::Sibling;
@@ -15,6 +16,7 @@ use petiole_core::wire::error::ProtoError;
 use petiole_leaf::{Host, Node as Base};
 use petiole_net::driver::Engine;
 
+use crate::explain;
 use crate::inbox::{Inbox, Parcel, Urgency};
 use crate::peer::Peer;
 
@@ -92,17 +94,26 @@ impl Node {
         bases.into_iter().enumerate().map(node).collect()
     }
 
-    /// A leaf has connected; `secured` is what TLS before INFO came to.
+    /// A leaf has connected; `secured` is what TLS before INFO came to, or why it cannot be served.
     pub fn accept_leaf(
         &mut self,
         now: Instant,
         port: Arc<LeafPort>,
         address: SocketAddr,
-        secured: Secured,
+        secured: Result<Secured, ProtoError>,
     ) -> LinkId {
+        let (secured, refused) = match secured {
+            Ok(secured) => (secured, None),
+            Err(error) => (Secured::default(), Some(error)),
+        };
         let number = self.base.next_number();
-        let leaf = Acceptor::new(now, number, address, port, secured);
-        self.base.open(now, Peer::Leaf(Box::new(leaf)))
+        let kind = ConnectionType::Leafnode;
+        let leaf = Acceptor::new(now, number, address, kind, port, secured);
+        let link = self.base.open(now, Peer::Leaf(Box::new(leaf)));
+        if let Some(error) = refused {
+            self.base.shard_mut().refuse(now, link, &error);
+        }
+        link
     }
 
     /// Ready when another thread has left something, for [`Node::take_in`].
@@ -255,7 +266,15 @@ impl Engine for Node {
     }
 
     fn explain(&self, id: LinkId, error: &io::Error) -> String {
-        self.base.explain(id, error)
+        let leaf = self.base.shard().neighbour(id).and_then(Peer::leaf);
+        match leaf.filter(|leaf| leaf.is_securing()) {
+            Some(leaf) => {
+                let words = explain::tls(error);
+                log::error!("{} - TLS handshake error: {words}", leaf.label());
+                ProtoError::HandshakeFailed.reason().into()
+            }
+            None => self.base.explain(id, error),
+        }
     }
 
     fn handle_closed(&mut self, now: Instant, id: LinkId, cause: &str) {

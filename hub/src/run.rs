@@ -7,8 +7,11 @@ use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 
 use async_io::Async;
+use petiole_core::config::model::Config;
+use petiole_core::link::acceptor::LeafPort;
 use petiole_leaf::{
-    End, Greeter, Leaf, Node as Base, Parts, Ready, RunError, SystemEntropy, Worker, describe, obey,
+    End, FileError, Greeter, Leaf, Node as Base, Parts, Ready, RunError, SystemEntropy, Worker,
+    describe, obey,
 };
 use petiole_net::clock::Clock;
 use petiole_net::listen::{Listener, join};
@@ -17,18 +20,29 @@ use smol::LocalExecutor;
 use smol::channel::{Receiver, Sender, unbounded};
 use smol::future;
 
+use crate::leafs::Leafs;
 use crate::node::Node;
 
 /// A hub that is ready to run.
 pub struct Hub {
     parts: Parts,
+    leafs: Option<Leafs>,
     threads: usize,
+}
+
+/// Reads all files that a configuration names for TLS, as a start would, and keeps nothing.
+pub fn check_files(config: &Config) -> Result<(), FileError> {
+    petiole_leaf::check_files(config)?;
+    Leafs::new(config, "")?;
+    Ok(())
 }
 
 /// What the first thread has another one do.
 enum Order {
     /// Serve a client.
     Client(Async<TcpStream>, SocketAddr),
+    /// Serve a leaf that came to this port.
+    Leaf(Async<TcpStream>, SocketAddr, LeafGate),
     /// Stop serving gradually.
     LameDuck,
     /// Close everything, and end.
@@ -38,9 +52,17 @@ enum Order {
 impl Hub {
     /// What `leaf` is ready for, and leafs.
     pub fn new(leaf: Leaf) -> Result<Self, RunError> {
+        let leafs = Leafs::new(leaf.config(), leaf.name()).map_err(RunError::File)?;
         let parts = leaf.into_parts();
-        let threads = thread::available_parallelism().map_or(1, NonZeroUsize::get);
-        Ok(Hub { parts, threads })
+        let threads = parts
+            .config
+            .threads
+            .map_or_else(available, NonZeroUsize::get);
+        Ok(Hub {
+            parts,
+            leafs,
+            threads,
+        })
     }
 
     /// Serves on this thread and others until a signal ends it.
@@ -50,8 +72,24 @@ impl Hub {
     }
 }
 
+/// How many threads the machine has for us.
+fn available() -> usize {
+    thread::available_parallelism().map_or(1, NonZeroUsize::get)
+}
+
+/// A port for leafs, and how they are greeted there.
+#[derive(Clone)]
+struct LeafGate {
+    port: Arc<LeafPort>,
+    greeter: Arc<Greeter>,
+}
+
 async fn serve(hub: Hub, executor: Rc<LocalExecutor<'static>>) -> Result<(), RunError> {
-    let Hub { parts, threads } = hub;
+    let Hub {
+        parts,
+        leafs,
+        threads,
+    } = hub;
     let Parts {
         config,
         greeter,
@@ -64,6 +102,14 @@ async fn serve(hub: Hub, executor: Rc<LocalExecutor<'static>>) -> Result<(), Run
     let signals = signals().map_err(RunError::System)?;
     let mut listener = Listener::bind(&config.host, config.port).map_err(RunError::Listen)?;
     let address = listener.local_addr();
+    let gate = match &leafs {
+        None => None,
+        Some(leafs) => {
+            let (listener, port) = leafs.bind().map_err(RunError::Listen)?;
+            let greeter = leafs.greeter().clone();
+            Some((listener, LeafGate { port, greeter }))
+        }
+    };
     let server = describe(&config, id, address);
     let clock = Clock::start();
     let entropy = || Box::new(SystemEntropy::default());
@@ -96,29 +142,37 @@ async fn serve(hub: Hub, executor: Rc<LocalExecutor<'static>>) -> Result<(), Run
     let crew = Crew {
         worker: worker.clone(),
         others: others.iter().map(|other| other.orders.clone()).collect(),
+        turn: 0,
     };
-    let mut accepting = Some(worker.spawn({
+    let mut accepting = vec![worker.spawn({
         let mut crew = crew.clone();
         async move {
-            let mut turn = 0;
             loop {
                 let (socket, peer) = listener.accept().await;
-                crew.give(turn, socket, peer);
-                turn = (turn + 1) % threads;
+                crew.give(Order::Client(socket, peer));
             }
         }
-    }));
+    })];
+    if let Some((mut listener, gate)) = gate {
+        let mut crew = crew.clone();
+        accepting.push(worker.spawn(async move {
+            loop {
+                let (socket, peer) = listener.accept().await;
+                crew.give(Order::Leaf(socket, peer, gate.clone()));
+            }
+        }));
+    }
     let obeying = worker.spawn(obey(signals, on_reopen, ended));
     let mut ducks = threads;
     while let Ok(end) = ends.recv().await {
         match end {
             End::Stop => break,
             // A lame duck takes its time (operations, signals).
-            End::Terminate if accepting.is_none() => {}
+            End::Terminate if accepting.is_empty() => {}
             End::Terminate => break,
             End::LameDuck => {
-                // The listener goes with the task.
-                accepting = None;
+                // The listeners go with their tasks.
+                accepting.clear();
                 crew.order(|| Order::LameDuck);
                 obey_order(&worker, Order::LameDuck);
             }
@@ -165,6 +219,11 @@ fn start(worker: &Worker<Node>, ended: Sender<End>) -> Vec<smol::Task<()>> {
 fn obey_order(worker: &Worker<Node>, order: Order) -> bool {
     match order {
         Order::Client(socket, peer) => worker.accept(socket, peer),
+        Order::Leaf(socket, peer, LeafGate { port, greeter }) => {
+            worker.serve(socket, peer, greeter, move |node, now, secured| {
+                node.accept_leaf(now, port, peer, secured)
+            });
+        }
         Order::LameDuck => worker
             .thread()
             .with(|node, now| petiole_leaf::Host::node(node).enter_lame_duck(now)),
@@ -178,12 +237,15 @@ fn obey_order(worker: &Worker<Node>, order: Order) -> bool {
 struct Crew {
     worker: Worker<Node>,
     others: Vec<Sender<Order>>,
+    /// Whose turn it is to serve the next peer.
+    turn: usize,
 }
 
 impl Crew {
-    /// Has a thread serve a client.
-    fn give(&mut self, thread: usize, socket: Async<TcpStream>, peer: SocketAddr) {
-        let order = Order::Client(socket, peer);
+    /// Has the next thread serve a peer.
+    fn give(&mut self, order: Order) {
+        let thread = self.turn;
+        self.turn = (thread + 1) % (self.others.len() + 1);
         match thread.checked_sub(1).and_then(|at| self.others.get(at)) {
             None => {
                 obey_order(&self.worker, order);

@@ -87,14 +87,16 @@ impl World {
             urls: Vec::new(),
             cluster: String::new(),
             compression: Compression::Off,
+            users: None,
             tls: None,
             auth_timeout: Duration::from_secs(2),
             min_version: None,
             isolate: false,
+            write_deadline: None,
         };
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 1000));
         let node = &mut self.nodes[thread];
-        let link = node.accept_leaf(NOW, Arc::new(port), address, Secured::default());
+        let link = node.accept_leaf(NOW, Arc::new(port), address, Ok(Secured::default()));
         let more = format!(",\"cluster\":\"{cluster}\",\"version\":\"2.15.1\"");
         self.join(thread, link, account, &more);
     }

@@ -120,6 +120,11 @@ impl Leaf {
         &self.0.id
     }
 
+    /// What it was made of.
+    pub fn config(&self) -> &Config {
+        &self.0.config
+    }
+
     /// The name it goes by: `server_name`, else its id.
     pub fn name(&self) -> &str {
         self.0.config.server_name.as_deref().unwrap_or(&self.0.id)

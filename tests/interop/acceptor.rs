@@ -150,6 +150,7 @@ async fn serve(
         auth_timeout: Duration::from_secs(2),
         min_version: None,
         isolate: false,
+        write_deadline: None,
     });
     let hub = Hub(Shard::new(env, [], Box::new(Random::new(u64::from(port)))));
     let thread = Thread::new(hub, Clock::start());

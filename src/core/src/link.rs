@@ -176,6 +176,10 @@ pub trait Neighbour: Sized {
     fn encoding(&self) -> Encoding;
     /// Messages that would wait longer than this are not queued.
     fn max_queue_time(&self) -> Option<Duration>;
+    /// How long it may take nothing while something waits for it, where that is said for its kind.
+    fn write_deadline(&self) -> Option<Duration> {
+        None
+    }
     /// How log lines name it.
     fn label(&self) -> String;
     /// How it stands.

@@ -15,6 +15,16 @@ pub fn is_ours(address: IpAddr) -> bool {
     }
 }
 
+/// The address that this machine has on the way out, if there is one: what to tell peers that cannot
+/// know it. Nothing is sent for it.
+pub fn outward() -> Option<IpAddr> {
+    // Addresses that nobody has (RFC 5737): the system only looks up the route.
+    let socket = UdpSocket::bind(("0.0.0.0", 0)).ok()?;
+    socket.connect(("192.0.2.1", 9)).ok()?;
+    let ours = socket.local_addr().ok()?.ip();
+    (!ours.is_unspecified() && !ours.is_loopback()).then_some(ours)
+}
+
 pub use watch::Watch;
 
 #[cfg(any(target_os = "linux", target_os = "android"))]

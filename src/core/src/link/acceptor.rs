@@ -60,6 +60,8 @@ pub struct LeafPort {
     pub min_version: Option<Version>,
     /// No leaf is told what the others want.
     pub isolate: bool,
+    /// Time for a leaf to take at least something; `None`: as for any other server.
+    pub write_deadline: Option<Duration>,
 }
 
 /// A leaf as it described itself.
@@ -156,6 +158,11 @@ impl Acceptor {
                 account: "".into(),
             }),
         }
+    }
+
+    /// Whether TLS is still to be agreed on.
+    pub fn is_securing(&self) -> bool {
+        matches!(self.phase, Phase::Securing { .. })
     }
 
     /// Whether both sides know what the other wants.
@@ -590,6 +597,10 @@ impl Neighbour for Acceptor {
 
     fn max_queue_time(&self) -> Option<Duration> {
         None
+    }
+
+    fn write_deadline(&self) -> Option<Duration> {
+        self.port.write_deadline
     }
 
     fn label(&self) -> String {

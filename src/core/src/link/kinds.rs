@@ -118,6 +118,10 @@ macro_rules! neighbours {
                     ask!(one, self => one.max_queue_time())
                 }
 
+                fn write_deadline(&self) -> Option<Duration> {
+                    ask!(one, self => one.write_deadline())
+                }
+
                 fn label(&self) -> String {
                     ask!(one, self => one.label())
                 }

@@ -112,11 +112,15 @@ impl<N: Neighbour> Shard<N> {
     /// How long the peer may take nothing while something waits for it.
     pub(super) fn write_deadline(&self, place: u32) -> Duration {
         let deadline = self.env.limits.write_deadline;
-        match self.links.get(place) {
-            Some(link) if link.neighbour.standing().reach == Reach::Distant => {
+        let Some(link) = self.links.get(place) else {
+            return deadline;
+        };
+        match link.neighbour.write_deadline() {
+            Some(own) => own,
+            None if link.neighbour.standing().reach == Reach::Distant => {
                 deadline.saturating_mul(DISTANT_DEADLINES)
             }
-            _ => deadline,
+            None => deadline,
         }
     }
 

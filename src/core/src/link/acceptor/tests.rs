@@ -58,6 +58,7 @@ impl World {
                 auth_timeout: Duration::from_secs(2),
                 min_version: None,
                 isolate: false,
+                write_deadline: None,
             },
             kind: ConnectionType::Leafnode,
             secured: Secured::default(),

@@ -1,0 +1,85 @@
+//! Which roles were built, and what of a configuration needs another one.
+
+use std::fmt;
+
+use petiole_core::config::model::Config;
+use petiole_leaf::{FileError, Leaf, RunError};
+
+/// A configuration asks for what this build does not have.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RoleError {
+    at: String,
+    option: &'static str,
+}
+
+impl fmt::Display for RoleError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let RoleError { at, option } = self;
+        if !at.is_empty() {
+            write!(f, "{at}: ")?;
+        }
+        write!(
+            f,
+            "option {option:?} is for a hub, and this build is a gateway's alone: take it out, or \
+             build with `--features hub`"
+        )
+    }
+}
+
+impl std::error::Error for RoleError {}
+
+/// Whether this build can serve a configuration.
+pub fn check_roles(config: &Config) -> Result<(), RoleError> {
+    if cfg!(feature = "hub") {
+        return Ok(());
+    }
+    let refused = |at: &str, option| {
+        Err(RoleError {
+            at: at.to_owned(),
+            option,
+        })
+    };
+    if let Some(listener) = &config.leafnodes {
+        return refused(&listener.at, "leafnodes.port");
+    }
+    if config.threads.is_some_and(|threads| threads.get() > 1) {
+        return refused("", "threads");
+    }
+    Ok(())
+}
+
+#[cfg(feature = "hub")]
+mod largest {
+    use super::*;
+
+    pub(super) fn check_files(config: &Config) -> Result<(), FileError> {
+        petiole_hub::check_files(config)
+    }
+
+    pub(super) fn serve(leaf: Leaf) -> Result<(), RunError> {
+        petiole_hub::Hub::new(leaf)?.run()
+    }
+}
+
+#[cfg(not(feature = "hub"))]
+mod largest {
+    use super::*;
+
+    pub(super) fn check_files(config: &Config) -> Result<(), FileError> {
+        petiole_leaf::check_files(config)
+    }
+
+    pub(super) fn serve(leaf: Leaf) -> Result<(), RunError> {
+        leaf.run()
+    }
+}
+
+/// Reads all files that a configuration names for TLS, as a start would, and keeps nothing.
+pub fn check_files(config: &Config) -> Result<(), FileError> {
+    largest::check_files(config)
+}
+
+/// Serves in the largest role that was built.
+pub(crate) fn serve(leaf: Leaf) -> Result<(), RunError> {
+    largest::serve(leaf)
+}
