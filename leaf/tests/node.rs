@@ -288,6 +288,7 @@ fn remotes_serve_their_own_accounts() {
             permissions: None,
             connection_types: Vec::new(),
         }],
+        ..Account::default()
     };
     let bound = |host: &str, account: &str| Remote {
         account: account.into(),

@@ -815,6 +815,7 @@ mod tests {
                 .map(|(name, users)| Account {
                     name: (*name).into(),
                     users: users.clone(),
+                    ..Account::default()
                 })
                 .collect(),
             ..Config::default()

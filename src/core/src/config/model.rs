@@ -2,11 +2,18 @@
 //!
 //! [`Config::default`] is what an empty file gives.
 
+mod accounts;
+
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::wire::version::Version;
+
+pub use accounts::{
+    AccountLimits, Audience, Destination, Export, Import, Latency, Mapping, ResponseType, Sampling,
+    ServiceExport, ServiceImport, StreamExport, StreamImport,
+};
 
 /// Everything a configuration file (or a command line) can say that this server serves.
 #[derive(Clone, Debug)]
@@ -26,6 +33,10 @@ pub struct Config {
     pub auth: Auth,
     /// `accounts`, in file order, without the ever present `$G`.
     pub accounts: Vec<Account>,
+    /// `mappings` (`maps`) of the top level, which are those of `$G`.
+    pub mappings: Vec<Mapping>,
+    /// `system_account` (`system`). Default `$SYS`; `None` with `no_system_account`.
+    pub system_account: Option<String>,
     /// `tls`: what clients are offered; `None`: clients connect in clear.
     pub tls: Option<Tls>,
     /// `allow_non_tls`: with `tls`, clients may also connect in clear.
@@ -187,16 +198,27 @@ pub struct ResponseRule {
 }
 
 /// One entry of `accounts`.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Account {
     /// The name, case sensitive.
     pub name: String,
     /// Its users.
     pub users: Vec<User>,
+    /// `limits`.
+    pub limits: AccountLimits,
+    /// `mappings` (`maps`), in file order.
+    pub mappings: Vec<Mapping>,
+    /// `exports`, in file order.
+    pub exports: Vec<Export>,
+    /// `imports`, in file order.
+    pub imports: Vec<Import>,
 }
 
 /// The account that is there without being configured.
 pub const GLOBAL_ACCOUNT: &str = "$G";
+
+/// The system account where no other is named.
+pub const SYSTEM_ACCOUNT: &str = "$SYS";
 
 /// One entry of `leafnodes.remotes`.
 #[derive(Clone, Debug)]
@@ -749,6 +771,8 @@ impl Default for Config {
             limits: Limits::default(),
             auth: Auth::default(),
             accounts: Vec::new(),
+            mappings: Vec::new(),
+            system_account: Some(SYSTEM_ACCOUNT.into()),
             tls: None,
             allow_non_tls: false,
             remotes: Vec::new(),

@@ -27,8 +27,11 @@ pub(super) fn accounts(entry: &Entry, sink: &mut Sink) -> Vec<(Account, Node)> {
                     continue;
                 };
                 if is_free(&name, node, &mut seen, sink) {
-                    let users = Vec::new();
-                    out.push((Account { name, users }, node.clone()));
+                    let account = Account {
+                        name,
+                        ..Account::default()
+                    };
+                    out.push((account, node.clone()));
                 }
             }
         }
@@ -113,6 +116,7 @@ fn account(entry: &Entry, sink: &mut Sink) -> Account {
     Account {
         name: entry.key.clone(),
         users: with_defaults(users, defaults),
+        ..Account::default()
     }
 }
 
