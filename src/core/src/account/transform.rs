@@ -81,6 +81,13 @@ impl Transform {
         compile(source, destination, Functions::Wildcards)
     }
 
+    /// One to a subject that is always the same.
+    pub(super) fn constant(subject: &str) -> Transform {
+        let mut pieces = Pieces::default();
+        pieces.text(subject);
+        pieces.finish()
+    }
+
     /// Appends to `out` what becomes of `subject`, which the source matches. `draw` is what
     /// `random` is drawn from.
     ///

@@ -2,7 +2,8 @@
 //! One error, without a place.
 
 use super::model::{
-    Compression, Config, GLOBAL_ACCOUNT, LeafListener, LeafUsers, Remote, Url, UserIdentity, Way,
+    Compression, Config, GLOBAL_ACCOUNT, LeafListener, LeafUsers, Remote, SYSTEM_ACCOUNT, Url,
+    UserIdentity, Way,
 };
 use super::units::{quote, show_duration};
 use crate::subject::is_valid_pattern;
@@ -28,6 +29,7 @@ pub fn check(config: &Config) -> Result<(), CheckError> {
         .and_then(|()| payload(config))
         .and_then(|()| leafnodes(config))
         .and_then(|()| no_auth_user(config))
+        .and_then(|()| system_account(config))
         .map_err(CheckError)
 }
 
@@ -219,6 +221,19 @@ fn no_auth_user(config: &Config) -> Result<(), String> {
     Err(format!(
         "no_auth_user: {shown} not present as user or nkey in authorization block or account configuration"
     ))
+}
+
+/// The default need not be configured, nor does `$G`.
+fn system_account(config: &Config) -> Result<(), String> {
+    let Some(name) = &config.system_account else {
+        return Ok(());
+    };
+    let known = [SYSTEM_ACCOUNT, GLOBAL_ACCOUNT].contains(&name.as_str())
+        || config.accounts.iter().any(|account| account.name == *name);
+    if known {
+        return Ok(());
+    }
+    Err("error resolving system account: account missing".into())
 }
 
 #[cfg(test)]

@@ -7,9 +7,11 @@ mod auth;
 mod compression;
 mod leaf_listener;
 mod leafnodes;
+mod mappings;
 mod perms;
 mod proxy;
 mod reader;
+mod sharing;
 mod tls;
 mod top;
 mod unserved;
@@ -21,6 +23,7 @@ use super::diag::{ConfigErrors, Diagnostic};
 use super::digest::digest;
 use super::model::Config;
 use super::parse::{Loader, parse_file};
+use super::value::Map;
 
 /// A configuration in order, and what to say about it.
 #[derive(Clone, Debug)]
@@ -33,6 +36,20 @@ pub struct Loaded {
 
 /// Reads and interprets `path`: stages 1 to 3, what `-t` runs.
 pub fn load(path: &str, loader: &dyn Loader) -> Result<Loaded, ConfigErrors> {
+    interpret(path, loader, unserved::unrouted)
+}
+
+/// As [`load`], with what no message obeys yet.
+#[cfg(test)]
+pub(super) fn load_unrouted(path: &str, loader: &dyn Loader) -> Result<Loaded, ConfigErrors> {
+    interpret(path, loader, |_, _| {})
+}
+
+fn interpret(
+    path: &str,
+    loader: &dyn Loader,
+    refuse: fn(&Map, &mut reader::Sink),
+) -> Result<Loaded, ConfigErrors> {
     let map = parse_file(path, loader).map_err(|text| ConfigErrors {
         warnings: Vec::new(),
         errors: vec![Diagnostic {
@@ -50,6 +67,10 @@ pub fn load(path: &str, loader: &dyn Loader) -> Result<Loaded, ConfigErrors> {
     let mut config = top::read(&map, &mut sink);
     config.source = Some(path.to_string());
     config.digest = Some(digest(&map));
+    // Of what is not in order, that is to be said.
+    if sink.errors.is_empty() {
+        refuse(&map, &mut sink);
+    }
     let reader::Sink { errors, warnings } = sink;
     if errors.is_empty() {
         Ok(Loaded { config, warnings })

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 use super::model::{Config, Remote};
+use super::options::load_unrouted;
 use super::parse::Loader;
 use super::{ConfigErrors, Loaded, load};
 
@@ -43,6 +44,25 @@ pub(crate) fn config(text: &str) -> Config {
         .config
 }
 
+/// As [`config`], with what no message obeys yet.
+pub(crate) fn unrouted_config(text: &str) -> Config {
+    let read = unrouted(text).map(|loaded| loaded.config);
+    read.map_err(|e| format!("{text}: {e}")).unwrap()
+}
+
+fn unrouted(text: &str) -> Result<Loaded, ConfigErrors> {
+    let files = Files {
+        files: &[("c", text)],
+        env: &[],
+    };
+    load_unrouted("c", &files)
+}
+
+/// As [`lines`], without a word on what no message obeys yet.
+pub(super) fn unrouted_lines(text: &str) -> Vec<String> {
+    printed(unrouted(text))
+}
+
 /// The remote of these options.
 pub(super) fn remote(text: &str) -> Remote {
     config(&format!("leafnodes {{ remotes: [ {{ {text} }} ] }}")).remotes[0].clone()
@@ -50,7 +70,11 @@ pub(super) fn remote(text: &str) -> Remote {
 
 /// Every line of what is printed: of errors, or of warnings alone.
 pub(super) fn lines(text: &str) -> Vec<String> {
-    match load_text(text) {
+    printed(load_text(text))
+}
+
+fn printed(outcome: Result<Loaded, ConfigErrors>) -> Vec<String> {
+    match outcome {
         Ok(loaded) => loaded.warnings.iter().map(ToString::to_string).collect(),
         Err(e) => e.to_string().lines().map(Into::into).collect(),
     }

@@ -5,20 +5,47 @@
 //! | nkey | public account nkey, checked and otherwise unused without operators |
 //! | users, default_permissions | as in `authorization` |
 //! | jetstream | ignored with a warning when it asks for something |
-//! | limits, mappings (maps), exports, imports, msg_trace (trace_dest) | not served |
+//! | limits | max_connections (max_conn), max_leafnodes (max_leafs), max_subscriptions (max_subs), max_payload (max_pay); below 0 is no limit |
+//! | mappings (maps), exports, imports | as in `mappings` and `sharing` |
+//! | msg_trace (trace_dest) | not served |
 
 use std::collections::HashSet;
 
 use super::auth::{is_public_nkey, read_users, with_defaults};
+use super::mappings::mappings;
 use super::perms::permissions;
 use super::reader::Sink;
+use super::sharing::{exports, imports};
 use super::unserved::{is_off, jetstream_form};
-use crate::config::model::{Account, Auth, GLOBAL_ACCOUNT, User, UserIdentity};
+use crate::account::{self, Item};
+use crate::config::model::{Account, AccountLimits, Auth, GLOBAL_ACCOUNT, User, UserIdentity};
 use crate::config::units::quote;
-use crate::config::value::{Entry, Node, Value};
+use crate::config::value::{Entry, Node, Position, Value};
 
-pub(super) fn accounts(entry: &Entry, sink: &mut Sink) -> Vec<(Account, Node)> {
-    let mut out: Vec<(Account, Node)> = Vec::new();
+/// An account, with the places of what it is made of.
+pub(super) struct Read {
+    account: Account,
+    node: Node,
+    exports: Vec<Position>,
+    imports: Vec<Position>,
+}
+
+impl Read {
+    fn named(name: &str, node: &Node) -> Read {
+        Read {
+            account: Account {
+                name: name.to_string(),
+                ..Account::default()
+            },
+            node: node.clone(),
+            exports: Vec::new(),
+            imports: Vec::new(),
+        }
+    }
+}
+
+pub(super) fn accounts(entry: &Entry, sink: &mut Sink) -> Vec<Read> {
+    let mut out: Vec<Read> = Vec::new();
     let mut seen = HashSet::new();
     match &entry.node.value {
         Value::Array(list) => {
@@ -27,11 +54,7 @@ pub(super) fn accounts(entry: &Entry, sink: &mut Sink) -> Vec<(Account, Node)> {
                     continue;
                 };
                 if is_free(&name, node, &mut seen, sink) {
-                    let account = Account {
-                        name,
-                        ..Account::default()
-                    };
-                    out.push((account, node.clone()));
+                    out.push(Read::named(&name, node));
                 }
             }
         }
@@ -41,7 +64,7 @@ pub(super) fn accounts(entry: &Entry, sink: &mut Sink) -> Vec<(Account, Node)> {
                 if !matches!(node.value, Value::Map(_)) {
                     sink.error(&node.position, "Expected map entries for accounts");
                 } else if is_free(&entry.key, node, &mut seen, sink) {
-                    out.push((account(entry, sink), node.clone()));
+                    out.push(account(entry, sink));
                 }
             }
         }
@@ -64,9 +87,11 @@ fn is_free(name: &str, node: &Node, seen: &mut HashSet<String>, sink: &mut Sink)
     free
 }
 
-fn account(entry: &Entry, sink: &mut Sink) -> Account {
+fn account(entry: &Entry, sink: &mut Sink) -> Read {
     let mut users = Vec::new();
     let mut defaults = None;
+    let mut out = Read::named(&entry.key, &entry.node);
+    let account = &mut out.account;
     if let Value::Map(map) = &entry.node.value {
         for entry in map.iter() {
             let node = &entry.node;
@@ -79,32 +104,15 @@ fn account(entry: &Entry, sink: &mut Sink) -> Account {
                         sink.warn(&node.position, &entry.key, "ignored, there is no jetstream");
                     }
                 }
-                "limits" => {
-                    if let Value::Map(map) = &node.value {
-                        limits(entry, map.iter(), sink);
-                    } else {
-                        let got = node.value.shown();
-                        let text = format!("Expected account limits to be a map/struct, got {got}");
-                        sink.error(&node.position, text);
-                    }
+                "limits" => account.limits = limits(node, sink),
+                "mappings" | "maps" => account.mappings = mappings(node, sink),
+                "exports" => {
+                    (account.exports, out.exports) = exports(node, sink).into_iter().unzip();
                 }
-                name @ ("exports" | "imports") => match &node.value {
-                    Value::Array(list) if list.is_empty() => {}
-                    Value::Array(_) => {
-                        sink.unserved(entry, "remove it, accounts do not share subjects");
-                    }
-                    other => {
-                        let what = if name == "exports" {
-                            "Exports"
-                        } else {
-                            "Imports"
-                        };
-                        let got = other.type_name();
-                        let text = format!("{what} should be an array, got {got}");
-                        sink.error(&node.position, text);
-                    }
-                },
-                "mappings" | "maps" | "msg_trace" | "trace_dest" => {
+                "imports" => {
+                    (account.imports, out.imports) = imports(node, sink).into_iter().unzip();
+                }
+                "msg_trace" | "trace_dest" => {
                     if !is_off(&node.value) {
                         sink.unserved(entry, "remove it");
                     }
@@ -113,11 +121,8 @@ fn account(entry: &Entry, sink: &mut Sink) -> Account {
             }
         }
     }
-    Account {
-        name: entry.key.clone(),
-        users: with_defaults(users, defaults),
-        ..Account::default()
-    }
+    account.users = with_defaults(users, defaults);
+    out
 }
 
 fn nkey(node: &Node, sink: &mut Sink) {
@@ -138,40 +143,68 @@ fn nkey(node: &Node, sink: &mut Sink) {
     sink.error(&node.position, text);
 }
 
-/// Limits below zero are none, so they change nothing.
-fn limits<'v>(block: &Entry, entries: impl Iterator<Item = &'v Entry>, sink: &mut Sink) {
-    let mut limited = false;
-    for entry in entries {
-        match entry.key.to_lowercase().as_str() {
-            "max_connections" | "max_conn" | "max_subscriptions" | "max_subs" | "max_payload"
-            | "max_pay" | "max_leafnodes" | "max_leafs" => {
-                limited |= sink.int(&entry.node).is_some_and(|n| n >= 0);
-            }
-            _ if entry.used => {}
+fn limits(node: &Node, sink: &mut Sink) -> AccountLimits {
+    let mut out = AccountLimits::default();
+    let Value::Map(map) = &node.value else {
+        let got = node.value.shown();
+        let text = format!("Expected account limits to be a map/struct, got {got}");
+        sink.error(&node.position, text);
+        return out;
+    };
+    for entry in map.iter() {
+        let limit = match entry.key.to_lowercase().as_str() {
+            "max_connections" | "max_conn" => &mut out.max_connections,
+            "max_subscriptions" | "max_subs" => &mut out.max_subscriptions,
+            "max_payload" | "max_pay" => &mut out.max_payload,
+            "max_leafnodes" | "max_leafs" => &mut out.max_leafnodes,
+            _ if entry.used => continue,
             _ => {
                 let key = quote(&entry.key);
                 let text = format!("Unknown field {key} parsing account limits");
                 sink.error(&entry.node.position, text);
+                continue;
             }
+        };
+        // Below zero there is none.
+        *limit = sink.int(&entry.node).and_then(|n| usize::try_from(n).ok());
+    }
+    out
+}
+
+/// Whether exports and imports fit each other.
+pub(super) fn share(read: Vec<Read>, sink: &mut Sink) -> Vec<Account> {
+    let places: Vec<_> = read
+        .iter()
+        .map(|r| (r.exports.clone(), r.imports.clone()))
+        .collect();
+    let accounts: Vec<Account> = read.into_iter().map(|read| read.account).collect();
+    for error in account::check(&accounts) {
+        let place = places
+            .get(error.account)
+            .and_then(|(exports, imports)| match error.item {
+                Item::Export(at) => exports.get(at),
+                Item::Import(at) => imports.get(at),
+            });
+        // nats-server names the place of `accounts`.
+        if let Some(place) = place {
+            sink.error(place, error.to_string());
         }
     }
-    if limited {
-        sink.unserved(block, "remove it, only the server's own limits apply");
-    }
+    accounts
 }
 
 /// What the users of accounts and the `authorization` block may not have in common.
 pub(super) fn cross_check(
     auth: &Auth,
     auth_at: Option<&Entry>,
-    accounts: &[(Account, Node)],
+    accounts: &[Read],
     sink: &mut Sink,
 ) {
     let mut seen = HashSet::new();
     if let Some(entry) = auth_at {
         duplicates(&auth.users, &entry.node, &mut seen, sink);
     }
-    for (account, node) in accounts {
+    for Read { account, node, .. } in accounts {
         if account.users.is_empty() {
             continue;
         }
@@ -198,3 +231,7 @@ fn duplicates(users: &[User], node: &Node, seen: &mut HashSet<String>, sink: &mu
         }
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests;

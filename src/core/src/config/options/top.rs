@@ -18,7 +18,8 @@
 //! | lame_duck_duration, lame_duck_grace_period | duration as text | 2 minutes, 10 s |
 //! | connect_error_reports, reconnect_error_reports | number | 3600, 1 |
 //! | no_auth_user | text | none |
-//! | system_account (system), no_system_account (no_system, no_sys_acc) | `$SYS`; any | there is no system account |
+//! | system_account (system), no_system_account (no_system, no_sys_acc) | text, bool | `$SYS`, false |
+//! | mappings (maps) | those of `$G` | none |
 //! | write_timeout | `default` or `close` | close |
 //! | threads | 1 to 1024; ours | as the machine has |
 //! | allow_non_tls | bool: clients in clear besides those with TLS | false |
@@ -29,10 +30,10 @@ use std::time::Duration;
 
 use super::reader::Sink;
 use super::tls::{self, Peer};
-use super::{accounts, auth, leafnodes, unserved};
-use crate::config::model::{Config, Limits};
+use super::{accounts, auth, leafnodes, mappings, unserved};
+use crate::config::model::{Config, Limits, SYSTEM_ACCOUNT};
 use crate::config::units::show_duration;
-use crate::config::value::{Entry, Map};
+use crate::config::value::{Entry, Map, Value};
 
 /// More threads than that are a slip of the pen.
 const MOST_THREADS: usize = 1024;
@@ -56,6 +57,7 @@ pub(super) fn read(map: &Map, sink: &mut Sink) -> Config {
                 }
             }
             "accounts" => accounts_read = accounts::accounts(entry, sink),
+            "mappings" | "maps" => config.mappings = mappings::mappings(&entry.node, sink),
             "leafnodes" | "leaf" => {
                 let read = leafnodes::leafnodes(entry, sink);
                 (config.remotes, config.leafnodes) = (read.remotes, read.listener);
@@ -86,10 +88,7 @@ pub(super) fn read(map: &Map, sink: &mut Sink) -> Config {
         sink.warn(&entry.node.position, &entry.key, reason);
     }
     accounts::cross_check(&config.auth, auth_at, &accounts_read, sink);
-    config.accounts = accounts_read
-        .into_iter()
-        .map(|(account, _)| account)
-        .collect();
+    config.accounts = accounts::share(accounts_read, sink);
     if let Some(entry) = lone_account
         && config.auth_required()
     {
@@ -101,7 +100,6 @@ pub(super) fn read(map: &Map, sink: &mut Sink) -> Config {
 
 /// Whether the `jetstream` block has a `store_dir` too.
 fn duplicate_store(map: &Map) -> bool {
-    use crate::config::value::Value;
     map.iter().any(|entry| {
         entry.key.eq_ignore_ascii_case("jetstream")
             && matches!(&entry.node.value, Value::Map(map) if map.iter().any(|entry| {
@@ -231,14 +229,17 @@ fn scalar(name: &str, entry: &Entry, config: &mut Config, sink: &mut Sink) -> bo
         "no_auth_user" => {
             config.auth.no_auth_user = sink.string(node).filter(|user| !user.is_empty());
         }
-        "system_account" | "system" => {
-            // Upstream's own default says nothing.
-            if sink.string(node).is_some_and(|name| name != "$SYS") {
-                sink.unserved(entry, "remove it, there is no system account");
-            }
-        }
+        "system_account" | "system" => match &node.value {
+            Value::String(name) if name.is_empty() => {}
+            Value::String(name) => config.system_account = Some(name.clone()),
+            _ => sink.error(at, "system account name must be a string"),
+        },
         "no_system_account" | "no_system" | "no_sys_acc" => {
-            sink.boolean(node);
+            // An account that is named is one nevertheless.
+            let unnamed = config.system_account.as_deref() == Some(SYSTEM_ACCOUNT);
+            if sink.boolean(node) == Some(true) && unnamed {
+                config.system_account = None;
+            }
         }
         _ => return false,
     }

@@ -2,6 +2,7 @@
 //! with a warning where ignoring it changes nothing for clients.
 
 use super::reader::Sink;
+use crate::config::model::SYSTEM_ACCOUNT;
 use crate::config::value::{Entry, Map, Value};
 
 const REMOVE: &str = "remove it";
@@ -26,8 +27,6 @@ const REFUSED: &[(&str, &str)] = &[
         "logfile_size_limit",
         "remove it and rotate the file outside",
     ),
-    ("mappings", REMOVE),
-    ("maps", REMOVE),
     ("max_closed_clients", MONITOR),
     ("max_traced_msg_len", REMOVE),
     ("monitor_port", MONITOR),
@@ -115,6 +114,61 @@ const ACCOUNT_JETSTREAM: &str = "max_memory max_mem mem memory max_store max_fil
     disk max_streams streams max_consumers consumers max_ack_pending max_bytes_required \
     max_stream_bytes mem_max_stream_bytes memory_max_stream_bytes disk_max_stream_bytes \
     store_max_stream_bytes cluster_traffic";
+
+/// Options that are read and checked, but that no message obeys yet. Whoever makes messages obey one
+/// takes it out of here.
+const UNROUTED: &[(&str, &str)] = &[
+    ("mappings", REMOVE),
+    ("maps", REMOVE),
+    ("system_account", "remove it, there is no system account"),
+    ("system", "remove it, there is no system account"),
+];
+
+/// The same in an account.
+const UNROUTED_IN_ACCOUNTS: &[(&str, &str)] = &[
+    ("exports", "remove it, accounts do not share subjects"),
+    ("imports", "remove it, accounts do not share subjects"),
+    ("limits", "remove it, only the server's own limits apply"),
+    ("mappings", REMOVE),
+    ("maps", REMOVE),
+];
+
+/// Refuses what is in order but would change nothing.
+pub(super) fn unrouted(map: &Map, sink: &mut Sink) {
+    for entry in map.iter() {
+        let name = entry.key.to_lowercase();
+        if let ("accounts", Value::Map(accounts)) = (name.as_str(), &entry.node.value) {
+            for account in accounts.iter() {
+                if let Value::Map(options) = &account.node.value {
+                    for option in options.iter() {
+                        refuse(option, UNROUTED_IN_ACCOUNTS, sink);
+                    }
+                }
+            }
+        }
+        refuse(entry, UNROUTED, sink);
+    }
+}
+
+fn refuse(entry: &Entry, list: &[(&str, &str)], sink: &mut Sink) {
+    let name = entry.key.to_lowercase();
+    let Some((name, hint)) = list.iter().find(|(listed, _)| *listed == name) else {
+        return;
+    };
+    let changes_nothing = match (&entry.node.value, *name) {
+        (Value::String(name), "system_account" | "system") => {
+            name.is_empty() || name == SYSTEM_ACCOUNT
+        }
+        (Value::Array(list), _) => list.is_empty(),
+        (Value::Map(map), "limits") => map
+            .iter()
+            .all(|limit| matches!(limit.node.value, Value::Int(n) if n < 0)),
+        (value, _) => is_off(value),
+    };
+    if !changes_nothing {
+        sink.unserved(entry, hint);
+    }
+}
 
 /// Whether a value says that its option is not in use.
 pub(super) fn is_off(value: &Value) -> bool {
