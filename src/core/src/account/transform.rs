@@ -16,8 +16,8 @@
 //! | `>`, only at the end, as in the pattern | the tokens that `>` stands for |
 //!
 //! Lengths that do not cut the token leave it whole. As in nats-server an index of 0 or below is the
-//! subject's first token, and a pattern without wildcards counts its tokens from 0. A function is a
-//! whole token: within other text it is text.
+//! subject's first token, and a `partition` of a pattern without wildcards is always of the whole
+//! subject. A function is a whole token: within other text it is text.
 
 use std::fmt;
 
@@ -212,10 +212,10 @@ fn compile(
     destination: &str,
     functions: Functions,
 ) -> Result<Transform, TransformError> {
-    let words = words(destination)?;
-    let own = |word: &(&str, Word)| matches!(word.1, Word::Text("*"));
+    let calls = calls(destination)?;
+    let own = |(token, _): &(&str, Option<Call>)| *token == "*";
     let is_open = |text: &str| text == ">" || text.ends_with(".>");
-    if !is_pattern(source) || words.iter().any(own) || is_open(source) != is_open(destination) {
+    if !is_pattern(source) || calls.iter().any(own) || is_open(source) != is_open(destination) {
         return Err(TransformError::Subject);
     }
     let stars = source.split('.').enumerate();
@@ -225,11 +225,19 @@ fn compile(
 
     let mut used = vec![false; stars.len()];
     let mut pieces = Pieces::default();
-    for (i, (token, word)) in words.into_iter().enumerate() {
+    for (i, (token, call)) in calls.into_iter().enumerate() {
         if i > 0 {
             pieces.text(".");
         }
+        let dollar = || token.strip_prefix('$')?.parse().ok().map(Word::Wildcard);
+        let word = match call {
+            Some(call) => call.word(token)?,
+            None => dollar().unwrap_or(Word::Text(token)),
+        };
         let mut place = |index: i64| -> Result<usize, TransformError> {
+            if literal {
+                return Err(wrong(Problem::Index(None), token));
+            }
             let below = usize::try_from(index).ok().and_then(|n| n.checked_sub(1));
             let Some(below) = below else {
                 return Ok(0);
@@ -240,7 +248,7 @@ fn compile(
                     return Err(wrong(Problem::Unused, destination));
                 }
             }
-            let out_of_range = || wrong(Problem::Index((!literal).then_some(index)), token);
+            let out_of_range = || wrong(Problem::Index(Some(index)), token);
             stars.get(below).copied().ok_or_else(out_of_range)
         };
         let plain = matches!(word, Word::Text(_) | Word::Wildcard(_));
@@ -252,16 +260,11 @@ fn compile(
             Word::Text(text) => pieces.text(text),
             Word::Wildcard(index) => pieces.push(Piece::Token(place(index)?)),
             Word::Random(bound) => pieces.push(Piece::Random(bound)),
-            Word::Partition { buckets, of } if of.is_empty() => {
+            Word::Partition { buckets, of } if literal || of.is_empty() => {
                 pieces.push(Piece::Partition { buckets, of: None });
             }
             Word::Partition { buckets, of } => {
-                let of: Result<Box<[usize]>, _> = if literal {
-                    let raw = |index: i64| Ok(usize::try_from(index).unwrap_or(0));
-                    of.into_iter().map(raw).collect()
-                } else {
-                    of.into_iter().map(place).collect()
-                };
+                let of: Result<Box<[usize]>, _> = of.into_iter().map(place).collect();
                 let of = Some(of?);
                 pieces.push(Piece::Partition { buckets, of });
             }
@@ -293,99 +296,118 @@ pub(super) fn is_pattern(text: &str) -> bool {
     is_valid_pattern(text.as_bytes()) && !text.contains(|c: char| c.is_ascii_whitespace())
 }
 
-/// The tokens of a destination with what they say.
-fn words(destination: &str) -> Result<Vec<(&str, Word<'_>)>, TransformError> {
+/// The tokens of a destination with the functions they call.
+fn calls(destination: &str) -> Result<Vec<(&str, Option<Call<'_>>)>, TransformError> {
     let mut out = Vec::new();
     let mut closed = false;
     for token in destination.split('.') {
         if closed && !token.is_empty() {
             return Err(wrong(Problem::Form, token));
         }
-        let call = call(token)?;
+        let call = Call::of(token)?;
         let bad = token.contains(|c: char| c.is_ascii_whitespace()) && call.is_none();
         if token.is_empty() || bad {
             return Err(wrong(Problem::Form, ""));
         }
         closed = token == ">";
-        let dollar = || token.strip_prefix('$')?.parse().ok().map(Word::Wildcard);
-        let word = call.or_else(dollar).unwrap_or(Word::Text(token));
-        out.push((token, word));
+        out.push((token, call));
     }
     Ok(out)
 }
 
-/// What a token between `{{` and `}}` calls; `None` if it is none.
-fn call(token: &str) -> Result<Option<Word<'_>>, TransformError> {
-    let inner = token.strip_prefix("{{").and_then(|t| t.strip_suffix("}}"));
-    let Some(inner) = inner.filter(|inner| !inner.is_empty()) else {
-        return Ok(None);
-    };
-    let error = |problem| wrong(problem, token);
-    let inner = inner.trim().strip_suffix(')');
-    let Some((name, args)) = inner.and_then(|inner| inner.split_once('(')) else {
-        return Err(error(Problem::Function));
-    };
-    let is = |function: &str| same_name(name.trim_end(), function);
-    // White space before an argument does not count; behind one only numbers ignore it.
-    let args: Vec<&str> = args.split(',').map(str::trim_start).collect();
-    let number = |at: usize| -> Result<i64, TransformError> {
-        let text = args.get(at).map(|text| text.trim());
-        let parsed = text.and_then(|text| text.parse().ok());
-        parsed.ok_or_else(|| error(Problem::Argument))
-    };
-    let small = |at: usize| {
-        let value = i32::try_from(number(at)?);
-        value.map_err(|_| error(Problem::Argument))
-    };
-    let cuts = [
-        ("splitFromLeft", Cut::SplitLeft),
-        ("splitFromRight", Cut::SplitRight),
-        ("sliceFromLeft", Cut::SliceLeft),
-        ("sliceFromRight", Cut::SliceRight),
-        ("left", Cut::Left),
-        ("right", Cut::Right),
-    ];
-    let cut = cuts.into_iter().find(|(function, _)| is(function));
-    let word = if is("wildcard") {
-        match args.as_slice() {
-            [""] => return Err(error(Problem::TooFew)),
-            [_] => Word::Wildcard(number(0)?),
-            _ => return Err(error(Problem::TooMany)),
-        }
-    } else if is("partition") {
-        let buckets = small(0)?.cast_unsigned();
-        let of: Result<Vec<i64>, _> = (1..args.len()).map(number).collect();
-        Word::Partition { buckets, of: of? }
-    } else if is("random") {
-        if args.len() > 1 {
-            return Err(error(Problem::TooFew));
-        }
-        Word::Random(u64::try_from(small(0)?).unwrap_or(0))
-    } else if is("split") || cut.is_some() {
-        let [_, second] = args.as_slice() else {
-            let few = args.len() < 2;
-            return Err(error(if few {
-                Problem::TooFew
-            } else {
-                Problem::TooMany
-            }));
+/// A function with its arguments, not yet looked at.
+struct Call<'a> {
+    function: Function,
+    args: Vec<&'a str>,
+}
+
+#[derive(Clone, Copy)]
+enum Function {
+    Wildcard,
+    Partition,
+    Random,
+    Split,
+    Cut(Cut),
+}
+
+const FUNCTIONS: [(&str, Function); 10] = [
+    ("wildcard", Function::Wildcard),
+    ("partition", Function::Partition),
+    ("random", Function::Random),
+    ("split", Function::Split),
+    ("splitFromLeft", Function::Cut(Cut::SplitLeft)),
+    ("splitFromRight", Function::Cut(Cut::SplitRight)),
+    ("sliceFromLeft", Function::Cut(Cut::SliceLeft)),
+    ("sliceFromRight", Function::Cut(Cut::SliceRight)),
+    ("left", Function::Cut(Cut::Left)),
+    ("right", Function::Cut(Cut::Right)),
+];
+
+impl<'a> Call<'a> {
+    /// What a token between `{{` and `}}` calls; `None` if it is none.
+    fn of(token: &'a str) -> Result<Option<Call<'a>>, TransformError> {
+        let inner = token.strip_prefix("{{").and_then(|t| t.strip_suffix("}}"));
+        let Some(inner) = inner.filter(|inner| !inner.is_empty()) else {
+            return Ok(None);
         };
-        let index = number(0)?;
-        match cut {
-            Some((_, cut)) => Word::Cut {
-                index,
-                cut,
-                size: usize::try_from(small(1)?).unwrap_or(0),
+        let unknown = || wrong(Problem::Function, token);
+        let inner = inner.trim().strip_suffix(')').ok_or_else(unknown)?;
+        let (name, args) = inner.split_once('(').ok_or_else(unknown)?;
+        let known = FUNCTIONS
+            .iter()
+            .find(|(function, _)| same_name(name.trim_end(), function));
+        let (_, function) = known.ok_or_else(unknown)?;
+        // White space before an argument does not count; behind one only numbers ignore it.
+        let args = args.split(',').map(str::trim_start).collect();
+        let function = *function;
+        Ok(Some(Call { function, args }))
+    }
+
+    fn word(&self, token: &str) -> Result<Word<'a>, TransformError> {
+        let args = &self.args;
+        let error = |problem| wrong(problem, token);
+        let number = |at: usize| -> Result<i64, TransformError> {
+            let text = args.get(at).map(|text| text.trim());
+            let parsed = text.and_then(|text| text.parse().ok());
+            parsed.ok_or_else(|| error(Problem::Argument))
+        };
+        let small = |at: usize| {
+            let value = i32::try_from(number(at)?);
+            value.map_err(|_| error(Problem::Argument))
+        };
+        let two = || match args.as_slice() {
+            [_, second] => Ok(*second),
+            list if list.len() < 2 => Err(error(Problem::TooFew)),
+            _ => Err(error(Problem::TooMany)),
+        };
+        Ok(match self.function {
+            Function::Wildcard => match args.as_slice() {
+                [""] => return Err(error(Problem::TooFew)),
+                [_] => Word::Wildcard(number(0)?),
+                _ => return Err(error(Problem::TooMany)),
             },
-            None if second.contains(|c: char| c.is_ascii_whitespace()) => {
-                return Err(error(Problem::Argument));
+            Function::Partition => Word::Partition {
+                buckets: small(0)?.cast_unsigned(),
+                of: (1..args.len()).map(number).collect::<Result<_, _>>()?,
+            },
+            // nats-server says the same of too many.
+            Function::Random if args.len() > 1 => return Err(error(Problem::TooFew)),
+            Function::Random => Word::Random(u64::try_from(small(0)?).unwrap_or(0)),
+            Function::Split => {
+                let (by, index) = (two()?, number(0)?);
+                if by.contains(|c: char| c.is_ascii_whitespace()) {
+                    return Err(error(Problem::Argument));
+                }
+                Word::Split { index, by }
             }
-            None => Word::Split { index, by: second },
-        }
-    } else {
-        return Err(error(Problem::Function));
-    };
-    Ok(Some(word))
+            Function::Cut(cut) => {
+                two()?;
+                let index = number(0)?;
+                let size = usize::try_from(small(1)?).unwrap_or(0);
+                Word::Cut { index, cut, size }
+            }
+        })
+    }
 }
 
 /// The first letter of each word of a name may be of either case.

@@ -120,7 +120,7 @@ fn functions() {
 fn sources() {
     for (source, destination, subject, wanted) in [
         ("a", "b", "a", "b"),
-        ("a", "b.{{partition(10,1)}}", "a", "b.1"),
+        ("x", "y.{{partition(10,1,9)}}", "x", "y.5"),
         ("c", "d.{{partition(10,0)}}", "c", "d.8"),
         ("e", "f.{{partition(10)}}", "e", "f.4"),
         ("g.>", "h.{{partition(10,0)}}.>", "g.x", "h.2.x"),
@@ -151,6 +151,13 @@ fn sources() {
     ] {
         assert_eq!(applied(source, destination, subject), wanted, "{source}");
     }
+}
+
+/// nats-server loses what begins with two separators or more; the description says that empty parts are
+/// left out.
+#[test]
+fn separators_before_the_first_part_of_a_split_are_left_out() {
+    assert_eq!(applied("s.*", "d.{{split(1,-)}}", "s.--a-b"), "d.a.b");
 }
 
 /// A part of a `split` that is nothing: the subject is none that anybody can wait for.
