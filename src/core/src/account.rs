@@ -2,6 +2,7 @@
 
 pub mod exports;
 pub mod imports;
+mod latency;
 pub mod limits;
 pub mod mapping;
 pub mod perms;

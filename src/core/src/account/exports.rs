@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::config::model::{self, Audience, Export};
+use crate::config::model::{Audience, Export};
 use crate::subject::{covers, tokens};
 
 pub use crate::config::model::{Latency, ResponseType, Sampling, ServiceExport};
@@ -121,17 +121,6 @@ pub(crate) fn is_token_position(subject: &str, position: usize) -> bool {
     token.and_then(|at| subject.split('.').nth(at)) == Some("*")
 }
 
-impl model::Latency {
-    /// Whether a request is measured, as far as chance has to say it: `draw` is below 100. `None`: its
-    /// headers say.
-    pub fn samples(&self, draw: u64) -> Option<bool> {
-        match self.sampling {
-            Sampling::Percent(percent) => Some(draw < u64::from(percent)),
-            Sampling::Headers => None,
-        }
-    }
-}
-
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
@@ -224,20 +213,5 @@ mod tests {
                 "{subject} {position}"
             );
         }
-    }
-
-    #[test]
-    fn sampling() {
-        let latency = |sampling| Latency {
-            subject: "l".into(),
-            sampling,
-        };
-        let half = latency(Sampling::Percent(50));
-        assert_eq!(
-            (half.samples(49), half.samples(50)),
-            (Some(true), Some(false))
-        );
-        assert_eq!(latency(Sampling::Percent(100)).samples(99), Some(true));
-        assert_eq!(latency(Sampling::Headers).samples(0), None);
     }
 }
