@@ -491,6 +491,7 @@ fn imports_that_cannot_be() {
     }
 }
 
+/// nats-server also refuses some of those that are none, as it does not narrow subjects on their way.
 #[test]
 fn cycles() {
     let text = |kind: &str, a: &str, b: &str| {
