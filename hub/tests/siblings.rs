@@ -45,6 +45,7 @@ impl World {
         let accounts = ["A", "B"].map(|name| Account {
             name: name.into(),
             users: vec![user(name)],
+            ..Account::default()
         });
         let config = Config {
             accounts: accounts.into(),
