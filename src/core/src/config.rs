@@ -8,6 +8,7 @@ mod digest;
 mod lex;
 pub mod model;
 mod options;
+mod origin;
 pub mod parse;
 #[cfg(test)]
 pub(crate) mod testing;
@@ -17,5 +18,6 @@ pub mod value;
 pub use check::{CheckError, check, payload_warning};
 pub use diag::{ConfigErrors, Diagnostic};
 pub use options::{BadUrl, Loaded, load, parse_remote_url};
+pub use origin::{Origin, OriginError, WebScheme};
 pub use parse::Loader;
 pub use units::quote;

@@ -5,6 +5,7 @@ use super::model::{
     Compression, Config, GLOBAL_ACCOUNT, LeafListener, LeafUsers, Remote, SYSTEM_ACCOUNT, Url,
     UserIdentity, Way,
 };
+use super::origin::Origin;
 use super::units::{quote, show_duration};
 use crate::subject::is_valid_pattern;
 
@@ -30,6 +31,7 @@ pub fn check(config: &Config) -> Result<(), CheckError> {
         .and_then(|()| leafnodes(config))
         .and_then(|()| no_auth_user(config))
         .and_then(|()| system_account(config))
+        .and_then(|()| websocket(config))
         .map_err(CheckError)
 }
 
@@ -200,9 +202,13 @@ fn shown_url(url: &Url) -> String {
 }
 
 fn no_auth_user(config: &Config) -> Result<(), String> {
-    let Some(wanted) = &config.auth.no_auth_user else {
-        return Ok(());
-    };
+    match &config.auth.no_auth_user {
+        Some(wanted) => known_user(config, wanted),
+        None => Ok(()),
+    }
+}
+
+fn known_user(config: &Config, wanted: &str) -> Result<(), String> {
     let in_accounts = config.accounts.iter().flat_map(|account| &account.users);
     let mut users = config.auth.users.iter().chain(in_accounts).peekable();
     let shown = quote(wanted);
@@ -235,6 +241,77 @@ fn system_account(config: &Config) -> Result<(), String> {
     }
     Err("error resolving system account: account missing".into())
 }
+
+fn websocket(config: &Config) -> Result<(), String> {
+    let Some(listener) = &config.websocket else {
+        return Ok(());
+    };
+    if listener.tls.is_none() && !listener.no_tls {
+        return Err("websocket requires TLS configuration".into());
+    }
+    for origin in &listener.allowed_origins {
+        Origin::parse(origin).map_err(|e| e.to_string())?;
+    }
+    if let Some(wanted) = &listener.auth.no_auth_user {
+        known_user(config, wanted)?;
+    }
+    let has_users = !config.auth.users.is_empty()
+        || config
+            .accounts
+            .iter()
+            .any(|account| !account.users.is_empty());
+    for (what, is_set) in [
+        ("username", listener.auth.user.is_some()),
+        ("token", listener.auth.token.is_some()),
+    ] {
+        if is_set && has_users {
+            return Err(format!(
+                "websocket authentication {what} not compatible with presence of users/nkeys"
+            ));
+        }
+    }
+    if let Some(cookie) = &listener.cookies.jwt {
+        return Err(format!(
+            "trusted operators or trusted keys configuration is required for JWT authentication via cookie {}",
+            quote(cookie)
+        ));
+    }
+    if let Some(advertised) = &listener.advertise
+        && let Some((_, port)) = advertised
+            .rsplit_once(':')
+            .filter(|_| !advertised.ends_with(']'))
+        && port.parse::<u16>().is_err()
+    {
+        return Err(format!(
+            "websocket advertise {} has no port that could be connected to",
+            quote(advertised)
+        ));
+    }
+    for (name, _) in &listener.headers {
+        let shown = quote(name);
+        let lower = name.to_lowercase();
+        if lower.starts_with("sec-websocket-") {
+            return Err(format!(
+                "websocket: invalid header {shown}, \"Sec-WebSocket-\" prefix not allowed"
+            ));
+        }
+        if OUR_HEADERS.contains(&lower.as_str()) {
+            return Err(format!("websocket: invalid header {shown} not allowed"));
+        }
+    }
+    Ok(())
+}
+
+/// Headers whose meaning in the answer to an upgrade is not the operator's to change. nats-server
+/// lets the last one pass.
+const OUR_HEADERS: [&str; 6] = [
+    "host",
+    "connection",
+    "upgrade",
+    "content-length",
+    "nats-no-masking",
+    "transfer-encoding",
+];
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
@@ -341,6 +418,93 @@ mod tests {
             "leafnodes {remotes: [{url: \"nats://a\"}\n{url: \"nats://a\", account: A}]}; accounts [A]",
         ] {
             assert_eq!(start(text), Ok(()), "{text}");
+        }
+    }
+
+    /// 46, as 2.15.1 prints it but for the last two.
+    #[test]
+    fn websocket_listeners() {
+        let users = "authorization {users: [{user: v, pass: p}]}";
+        let accounts = "accounts {A {users: [{user: v, pass: p}]}}";
+        for (block, rest, wanted) in [
+            ("no_tls: false", "", "websocket requires TLS configuration"),
+            (
+                "no_tls: true, origins: [\"http://a\", foo]",
+                "",
+                "unable to parse allowed origin: parse \"foo\": invalid URI for request",
+            ),
+            (
+                "no_tls: true, jwt_cookie: c",
+                "",
+                "trusted operators or trusted keys configuration is required for JWT authentication via cookie \"c\"",
+            ),
+            (
+                "no_tls: true, no_auth_user: u",
+                "",
+                "no_auth_user: \"u\" present, but users/nkeys are not defined",
+            ),
+            (
+                "no_tls: true, no_auth_user: u",
+                users,
+                "no_auth_user: \"u\" not present as user or nkey in authorization block or account configuration",
+            ),
+            (
+                "no_tls: true, authorization {user: u}",
+                users,
+                "websocket authentication username not compatible with presence of users/nkeys",
+            ),
+            (
+                "no_tls: true, authorization {token: u}",
+                accounts,
+                "websocket authentication token not compatible with presence of users/nkeys",
+            ),
+            (
+                "no_tls: true, headers {hOST: b}",
+                "",
+                "websocket: invalid header \"hOST\" not allowed",
+            ),
+            (
+                "no_tls: true, headers {Nats-No-Masking: b}",
+                "",
+                "websocket: invalid header \"Nats-No-Masking\" not allowed",
+            ),
+            (
+                "no_tls: true, headers {Sec-websocket-Foo: b}",
+                "",
+                "websocket: invalid header \"Sec-websocket-Foo\", \"Sec-WebSocket-\" prefix not allowed",
+            ),
+            (
+                "no_tls: true, headers {Transfer-Encoding: b}",
+                "",
+                "websocket: invalid header \"Transfer-Encoding\" not allowed",
+            ),
+            (
+                "no_tls: true, advertise: \"foo:x\"",
+                "",
+                "websocket advertise \"foo:x\" has no port that could be connected to",
+            ),
+        ] {
+            let text = format!("websocket {{port: 1, {block}}}\n{rest}");
+            assert_eq!(start(&text), Err(wanted.to_string()), "{text}");
+            // Without a port there is no listener to check.
+            let text = text.replace("port: 1", "port: 0");
+            assert_eq!(start(&text), Ok(()), "{text}");
+        }
+        for (block, rest) in [
+            ("no_tls: true", ""),
+            ("tls {cert_file: c, key_file: k}", ""),
+            ("no_tls: true, no_auth_user: v", users),
+            ("no_tls: true, no_auth_user: v", accounts),
+            ("no_tls: true, authorization {pass: u}", users),
+            (
+                "no_tls: true, authorization {user: u, pass: p}",
+                "authorization {token: t}",
+            ),
+            ("no_tls: true, advertise: \"foo\"", ""),
+            ("no_tls: true, advertise: \"[::1]:5\"", ""),
+        ] {
+            let text = format!("websocket {{port: 1, {block}}}\n{rest}");
+            assert_eq!(start(&text), Ok(()), "{text}");
         }
     }
 

@@ -41,6 +41,8 @@ pub struct Config {
     pub tls: Option<Tls>,
     /// `allow_non_tls`: with `tls`, clients may also connect in clear.
     pub allow_non_tls: bool,
+    /// `websocket`, `ws`; `None` without a port in it.
+    pub websocket: Option<WebsocketListener>,
     /// `leafnodes.remotes`.
     pub remotes: Vec<Remote>,
     /// `leafnodes`, with a `port` or `listen`: where leafs connect; `None`: none is accepted.
@@ -118,7 +120,7 @@ impl Limits {
 }
 
 /// `authorization` and what belongs to it. Users of accounts are in [`Account::users`].
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Auth {
     /// `user` and `password`: the single global user.
     pub user: Option<(String, String)>,
@@ -131,7 +133,7 @@ pub struct Auth {
 }
 
 /// One user.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct User {
     /// How it proves itself.
     pub identity: UserIdentity,
@@ -608,6 +610,90 @@ pub enum Curve {
     P384,
 }
 
+/// `websocket`: where clients and leafs connect over WebSocket.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WebsocketListener {
+    /// `host`, `net`, `listen`. Default `0.0.0.0`.
+    pub host: String,
+    /// `port`, `listen`; -1 in the file is 0 here (let the system choose).
+    pub port: u16,
+    /// `advertise`: host, or host and port, told to peers instead of the listener's. Nobody is told
+    /// without a cluster.
+    pub advertise: Option<String>,
+    /// `tls`. WebSocket clients begin with it, whatever `handshake_first` says.
+    pub tls: Option<Tls>,
+    /// `no_tls`: the listener is in clear on purpose.
+    pub no_tls: bool,
+    /// `same_origin`: a page must come from the host and port it connects to.
+    pub same_origin: bool,
+    /// `allowed_origins`: where pages may come from, each an [`Origin`](super::Origin); empty: from
+    /// anywhere.
+    pub allowed_origins: Vec<String>,
+    /// `compression`: permessage-deflate for those who ask for it.
+    pub compression: bool,
+    /// `handshake_timeout`: from the connection to the end of the HTTP request, TLS included. Default
+    /// 5 seconds (nats-server waits for ever).
+    pub handshake_timeout: Duration,
+    /// `authorization` and `no_auth_user` of the block; there are no users of its own. See
+    /// [`WebsocketListener::overrides_auth`].
+    pub auth: Auth,
+    /// `authorization.timeout` of the block; `None`: that of clients.
+    pub auth_timeout: Option<Duration>,
+    /// `ping_interval`; `None`: that of clients.
+    pub ping_interval: Option<Duration>,
+    /// `jwt_cookie`, `user_cookie`, `pass_cookie`, `token_cookie`.
+    pub cookies: CookieNames,
+    /// `headers`: names and values added to the answer that upgrades.
+    pub headers: Vec<(String, String)>,
+    /// Where the block stands, `file:line:column`; `None` without a file.
+    pub place: Option<String>,
+}
+
+impl WebsocketListener {
+    /// Whether [`WebsocketListener::auth`] counts instead of what clients have: nothing is taken
+    /// from both.
+    pub fn overrides_auth(&self) -> bool {
+        let auth = &self.auth;
+        auth.user.is_some() || auth.token.is_some() || auth.no_auth_user.is_some()
+    }
+}
+
+impl Default for WebsocketListener {
+    /// What an empty block gives, at a port of the system's choice.
+    fn default() -> Self {
+        WebsocketListener {
+            host: "0.0.0.0".into(),
+            port: 0,
+            advertise: None,
+            tls: None,
+            no_tls: false,
+            same_origin: false,
+            allowed_origins: Vec::new(),
+            compression: false,
+            handshake_timeout: PATIENT,
+            auth: Auth::default(),
+            auth_timeout: None,
+            ping_interval: None,
+            cookies: CookieNames::default(),
+            headers: Vec::new(),
+            place: None,
+        }
+    }
+}
+
+/// The cookies that hold what a CONNECT may leave out.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct CookieNames {
+    /// `jwt_cookie`.
+    pub jwt: Option<String>,
+    /// `user_cookie`.
+    pub user: Option<String>,
+    /// `pass_cookie`.
+    pub pass: Option<String>,
+    /// `token_cookie`.
+    pub token: Option<String>,
+}
+
 /// Where a remote is dialled. `Display` and `Debug` never show the password.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Url {
@@ -775,6 +861,7 @@ impl Default for Config {
             system_account: Some(SYSTEM_ACCOUNT.into()),
             tls: None,
             allow_non_tls: false,
+            websocket: None,
             remotes: Vec::new(),
             leafnodes: None,
             threads: None,

@@ -16,6 +16,7 @@ mod tls;
 mod top;
 mod unserved;
 mod url;
+mod websocket;
 
 pub use url::{BadUrl, parse as parse_remote_url};
 
@@ -374,8 +375,6 @@ mod tests {
     #[test]
     fn refused_ignored_and_turned_off() {
         for text in [
-            "websocket {port: 8080, no_tls: true}",
-            "ws {listen: \"h:1\"}",
             "cluster {name: x}",
             "gateway {name: x}",
             "jetstream: true",
@@ -427,7 +426,6 @@ mod tests {
             "leafnodes {listen: 0, authorization {user: a}, advertise: h}",
             "leafnodes {port: 1, authorization {proxy_required: false}}",
             "mqtt {port: 0}",
-            "websocket {}",
             "ocsp: false",
             "leafnodes {remotes: [{tls {ocsp_peer: off}}]}",
             "leafnodes {remotes: [{proxy: {}}]}",

@@ -23,14 +23,14 @@
 //! | write_timeout | `default` or `close` | close |
 //! | threads | 1 to 1024; ours | as the machine has |
 //! | allow_non_tls | bool: clients in clear besides those with TLS | false |
-//! | authorization, accounts, leafnodes (leaf), tls | blocks | |
+//! | authorization, accounts, leafnodes (leaf), tls, websocket (ws) | blocks | |
 
 use std::num::NonZeroUsize;
 use std::time::Duration;
 
 use super::reader::Sink;
 use super::tls::{self, Peer};
-use super::{accounts, auth, leafnodes, mappings, unserved};
+use super::{accounts, auth, leafnodes, mappings, unserved, websocket};
 use crate::config::model::{Config, Limits, SYSTEM_ACCOUNT};
 use crate::config::units::show_duration;
 use crate::config::value::{Entry, Map, Value};
@@ -64,6 +64,7 @@ pub(super) fn read(map: &Map, sink: &mut Sink) -> Config {
                 lone_account = read.lone_account;
             }
             "tls" => config.tls = tls::tls(entry, Peer::Client, sink),
+            "websocket" | "ws" => config.websocket = websocket::websocket(entry, sink),
             "allow_non_tls" => {
                 non_tls_at = Some(entry);
                 config.allow_non_tls = sink.boolean(&entry.node).unwrap_or(false);

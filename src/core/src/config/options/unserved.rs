@@ -84,15 +84,6 @@ const BLOCKS: &[(&str, &str, &str, &str)] = &[
         "connect to a super cluster with leafnodes.remotes",
     ),
     (
-        "websocket",
-        "listen host net port advertise no_tls tls same_origin allowed_origins allowed_origin \
-         allow_origins allow_origin origins origin compression compress handshake_timeout \
-         authorization authentication no_auth_user jwt_cookie user_cookie pass_cookie \
-         token_cookie headers ping_interval",
-        "listen port",
-        "remove it or set its port to 0",
-    ),
-    (
         "mqtt",
         "listen host net port tls authorization no_auth_user ack_wait ackwait js_api_timeout \
          api_timeout max_ack_pending max_pending max_inflight js_domain stream_replicas \
@@ -199,9 +190,8 @@ pub(super) fn top_level(entry: &Entry, sink: &mut Sink) -> bool {
             &entry.key,
             "ignored, it has no effect in petiole",
         );
-    } else if let Some((name, known, active, hint)) = BLOCKS
-        .iter()
-        .find(|(block, ..)| *block == name || (*block == "websocket" && name == "ws"))
+    } else if let Some((name, known, active, hint)) =
+        BLOCKS.iter().find(|(block, ..)| *block == name)
     {
         match &node.value {
             Value::Map(map) => {
