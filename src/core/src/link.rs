@@ -13,6 +13,7 @@ pub mod queue;
 pub mod sibling;
 mod told;
 pub mod uplink;
+pub mod websocket;
 
 use std::borrow::Cow;
 use std::sync::Arc;

@@ -15,7 +15,8 @@ use super::certificate::{Certificate, DistinguishedName};
 use super::nkey::{self, NkeyError};
 use crate::account::perms::Perms;
 use crate::config::model::{
-    Config, ConnectionType, GLOBAL_ACCOUNT, LeafUsers, Permissions, Secret, User, UserIdentity,
+    Auth, Config, ConnectionType, GLOBAL_ACCOUNT, LeafUsers, Permissions, Secret, User,
+    UserIdentity, WebsocketListener,
 };
 
 /// What a CONNECT says about who sends it. Empty strings count as absent, as on the wire.
@@ -299,13 +300,33 @@ impl Users {
     /// Compiles the users of a configuration that was checked. Of two users of one name, which the
     /// check refuses, the first counts; a `no_auth_user` that does not exist lets nobody in.
     pub fn compile(config: &Config) -> Users {
+        Users::with(config, &config.auth)
+    }
+
+    /// The users as the websocket listener knows them, where it does not go by what all listeners
+    /// do: its own single user, token and `no_auth_user` then stand for the global ones, of which
+    /// none counts. Users by name and by nkey are the same everywhere.
+    pub fn compile_websocket(config: &Config, listener: &WebsocketListener) -> Option<Users> {
+        listener.overrides_auth().then(|| {
+            let own = Auth {
+                users: config.auth.users.clone(),
+                ..listener.auth.clone()
+            };
+            Users::with(config, &own)
+        })
+    }
+
+    fn with(config: &Config, auth: &Auth) -> Users {
         let leaf_tls = config
             .leafnodes
             .as_ref()
             .and_then(|leafs| leafs.tls.as_ref());
+        let websocket_tls = config.websocket.as_ref().and_then(|it| it.tls.as_ref());
         let listeners = [
             (ConnectionType::Standard, config.tls.as_ref()),
             (ConnectionType::Leafnode, leaf_tls),
+            (ConnectionType::Websocket, websocket_tls),
+            (ConnectionType::LeafnodeWs, websocket_tls),
         ];
         let mapping = listeners
             .into_iter()
@@ -315,7 +336,7 @@ impl Users {
             ..Compiler::default()
         };
         let global: Arc<str> = GLOBAL_ACCOUNT.into();
-        for user in &config.auth.users {
+        for user in &auth.users {
             compiler.add(user, &global);
         }
         for account in &config.accounts {
@@ -331,11 +352,11 @@ impl Users {
             distinguished,
             ..
         } = compiler;
-        let single = config.auth.user.as_ref().map(|(name, password)| {
+        let single = auth.user.as_ref().map(|(name, password)| {
             plaintext |= !is_bcrypt(password);
             (Arc::from(name.as_str()), Expected::new(password))
         });
-        let no_auth_user = config.auth.no_auth_user.as_deref().and_then(|name| {
+        let no_auth_user = auth.no_auth_user.as_deref().and_then(|name| {
             let entry = named.get(name).or_else(|| nkeys.get(name))?;
             Some(NoAuthUser {
                 verdict: entry.verdict.clone(),
@@ -345,7 +366,7 @@ impl Users {
         Users {
             named,
             nkeys,
-            token: config.auth.token.as_deref().map(Expected::new),
+            token: auth.token.as_deref().map(Expected::new),
             single,
             no_auth_user,
             account: global,
@@ -781,7 +802,7 @@ mod tests {
 
     use super::*;
     use crate::auth::certificate::tests::subject;
-    use crate::config::model::{Account, Auth, SubjectRules, Tls};
+    use crate::config::model::{Account, SubjectRules, Tls};
 
     const STANDARD: ConnectionType = ConnectionType::Standard;
     const NONCE: &[u8] = b"abcdefghijklmno";

@@ -2,18 +2,19 @@
 //!
 //! Translates operations into actions and deliveries into `MSG`/`HMSG`. Routes nothing.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use crate::account::perms::LinkPerms;
 use crate::auth::login::{self, Login, NamedBy};
-use crate::auth::users::{AuthError, Claim, Outcome, Verdict};
+use crate::auth::users::{AuthError, Claim, Outcome, Users, Verdict};
 use crate::config::model::{ConnectionType, Secret};
 use crate::interest::Reach;
 use crate::link::liveness::{Beat, Liveness};
+use crate::link::websocket::{WebsocketPort, WebsocketVisit};
 use crate::link::{
-    Action, Cx, Encoding, Env, Neighbour, Offer, Outlet, Proof, Role, Secured, Standing, Target,
-    Upgrade, draw_nonce,
+    Action, ClientTls, Cx, Encoding, Env, Neighbour, Offer, Outlet, Proof, Role, Secured, Standing,
+    Target, Upgrade, draw_nonce,
 };
 use crate::message::Message;
 use crate::subject;
@@ -92,6 +93,8 @@ struct Who {
     /// Whom it has proven to be.
     verdict: Option<Verdict>,
     had_pong: bool,
+    /// How it came, if over WebSocket.
+    visit: Option<Box<WebsocketVisit>>,
 }
 
 impl Client {
@@ -114,8 +117,15 @@ impl Client {
                 pending: None,
                 verdict: None,
                 had_pong: false,
+                visit: None,
             }),
         }
+    }
+
+    /// The same, come over WebSocket. TLS was over before; it is not offered any more.
+    pub fn over_websocket(mut self, visit: WebsocketVisit) -> Self {
+        self.who.visit = Some(Box::new(visit));
+        self
     }
 
     /// The same, to be told behind INFO why it cannot be served.
@@ -131,7 +141,7 @@ impl Client {
 
     fn write_info(&self, env: &Env, lame_duck: bool, out: &mut Vec<u8>) {
         let server = &env.server;
-        ServerInfo {
+        let info = ServerInfo {
             server_id: &server.id,
             server_name: &server.name,
             version: crate::wire::VERSION,
@@ -151,13 +161,61 @@ impl Client {
             tls_verify: env.tls.is_some_and(|tls| tls.verify),
             tls_available: env.tls.is_some_and(|tls| tls.optional),
             ..ServerInfo::default()
+        };
+        match self.port() {
+            None => info.write(out),
+            // Client protocol, WebSocket clients: what is said of the listener is said of theirs, and
+            // `no_auth_user` is not told.
+            Some(port) => ServerInfo {
+                host: &port.host,
+                port: port.port,
+                auth_required: self.users(env).auth_required(),
+                tls_required: port.tls,
+                tls_verify: false,
+                tls_available: port.tls,
+                connect_urls: &port.urls,
+                ..info
+            }
+            .write(out),
         }
-        .write(out);
+    }
+
+    /// The websocket listener, if it came by that.
+    fn port(&self) -> Option<&WebsocketPort> {
+        self.who.visit.as_ref().map(|visit| &*visit.port)
+    }
+
+    fn kind(&self) -> ConnectionType {
+        match self.port() {
+            Some(_) => ConnectionType::Websocket,
+            None => ConnectionType::Standard,
+        }
+    }
+
+    fn users<'e>(&'e self, env: &'e Env) -> &'e Users {
+        let own = self.port().and_then(|port| port.users.as_ref());
+        own.unwrap_or(&env.users)
+    }
+
+    fn auth_timeout(&self, env: &Env) -> Duration {
+        let own = self.port().and_then(|port| port.auth_timeout);
+        own.unwrap_or(env.limits.auth_timeout)
+    }
+
+    fn ping_interval(&self, env: &Env) -> Duration {
+        let own = self.port().and_then(|port| port.ping_interval);
+        own.unwrap_or(env.limits.ping_interval)
+    }
+
+    /// TLS that is to be agreed on behind INFO.
+    fn offered_tls(&self, env: &Env) -> Option<ClientTls> {
+        env.tls
+            .filter(|_| self.port().is_none() && !self.who.secured.tls)
     }
 
     /// From here on it may say who it is, or work if that does not matter.
     fn greet(&mut self, cx: &mut Cx<'_>) -> Action<'static> {
-        match cx.env.users.anonymous(ConnectionType::Standard) {
+        match self.users(cx.env).anonymous(self.kind()) {
             Some(verdict) => {
                 self.phase = Phase::Serving;
                 self.perms = verdict.perms.map(|rules| Box::new(LinkPerms::new(rules)));
@@ -167,7 +225,7 @@ impl Client {
             }
             None => {
                 self.phase = Phase::Greeted {
-                    until: cx.now + cx.env.limits.auth_timeout,
+                    until: cx.now + self.auth_timeout(cx.env),
                 };
                 Action::Done
             }
@@ -219,6 +277,10 @@ impl Client {
             sig: connect.sig.as_ref().map(Secret::reveal),
             jwt: connect.jwt.as_ref().map(Secret::reveal),
         };
+        let claim = match &self.who.visit {
+            Some(visit) => visit.cookies.complete(claim),
+            None => claim,
+        };
         if claim.is_anonymous()
             && let Some(verdict) = self.who.verdict.clone()
         {
@@ -231,7 +293,7 @@ impl Client {
                     Phase::Securing { until }
                     | Phase::Greeted { until }
                     | Phase::Verifying { until } => until,
-                    Phase::Serving => cx.now + cx.env.limits.auth_timeout,
+                    Phase::Serving => cx.now + self.auth_timeout(cx.env),
                 };
                 self.phase = Phase::Verifying { until };
                 Ok(Action::Verify(check))
@@ -242,17 +304,21 @@ impl Client {
 
     /// By the certificate where that is to say who somebody is.
     fn judge(&self, claim: &Claim<'_>, env: &Env) -> Result<Outcome, AuthError> {
-        let named_by = if env.tls.is_some_and(|tls| tls.map) {
+        let by_certificate = match self.port() {
+            Some(port) => port.map,
+            None => env.tls.is_some_and(|tls| tls.map),
+        };
+        let named_by = if by_certificate {
             NamedBy::Certificate(self.who.secured.certificate.as_deref())
         } else {
             NamedBy::Connect
         };
         let login = Login {
             nonce: self.who.nonce.as_deref().unwrap_or_default(),
-            kind: ConnectionType::Standard,
+            kind: self.kind(),
             named_by,
         };
-        login::judge(&env.users, claim, login, self.prefix())
+        login::judge(self.users(env), claim, login, self.prefix())
     }
 
     fn turn_away(&self, error: &AuthError) -> ProtoError {
@@ -270,8 +336,8 @@ impl Client {
         self.who.verdict = Some(verdict.clone());
         self.perms = verdict.perms.map(|rules| Box::new(LinkPerms::new(rules)));
         if self.phase != Phase::Serving || !self.who.had_pong {
-            self.liveness
-                .start(cx.now, FIRST_PING, cx.env.limits.ping_interval, cx.random);
+            let interval = self.ping_interval(cx.env);
+            self.liveness.start(cx.now, FIRST_PING, interval, cx.random);
         }
         self.phase = Phase::Serving;
         if self.options.verbose {
@@ -380,7 +446,20 @@ impl Client {
         struct Prefix<'a>(&'a Who);
         impl std::fmt::Display for Prefix<'_> {
             fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-                write!(f, "{} - cid:{}", self.0.address, self.0.number)?;
+                let Who {
+                    address, number, ..
+                } = self.0;
+                match &self.0.visit {
+                    None => write!(f, "{address} - cid:{number}")?,
+                    Some(visit) => {
+                        match visit.forwarded_for {
+                            Some(IpAddr::V4(ip)) => write!(f, "{ip}/")?,
+                            Some(IpAddr::V6(ip)) => write!(f, "[{ip}]/")?,
+                            None => {}
+                        }
+                        write!(f, "{address} - wid:{number}")?;
+                    }
+                }
                 if !self.0.label.is_empty() {
                     write!(f, " - {:?}", self.0.label)?;
                 }
@@ -394,20 +473,19 @@ impl Client {
 impl Neighbour for Client {
     fn handle_open(&mut self, cx: &mut Cx<'_>) -> Result<Action<'static>, ProtoError> {
         log::debug!("{} - Client connection created", self.prefix());
-        let limits = &cx.env.limits;
-        self.liveness = Liveness::new(cx.now, limits.ping_interval);
-        if cx.env.users.needs_nonce() {
+        self.liveness = Liveness::new(cx.now, self.ping_interval(cx.env));
+        if self.users(cx.env).needs_nonce() {
             self.who.nonce = Some(draw_nonce(cx));
         }
         self.write_info(cx.env, false, cx.queue.buffer(cx.pool));
-        if cx.clients > limits.max_connections {
+        if cx.clients > cx.env.limits.max_connections {
             return Err(ProtoError::MaxConnections);
         }
         if let Some(error) = self.who.refused.take() {
             return Err(error);
         }
-        match cx.env.tls {
-            Some(tls) if !self.who.secured.tls => {
+        match self.offered_tls(cx.env) {
+            Some(tls) => {
                 // Who may do without is first given as long to begin (see the transport).
                 let patience = if tls.optional { 2 } else { 1 };
                 let until = cx.now + tls.timeout * patience;
@@ -418,7 +496,7 @@ impl Neighbour for Client {
                     Upgrade::Tls
                 }))
             }
-            _ => Ok(self.greet(cx)),
+            None => Ok(self.greet(cx)),
         }
     }
 
@@ -489,11 +567,8 @@ impl Neighbour for Client {
                 }
             }
             Phase::Serving => {
-                let limits = &cx.env.limits;
-                match self
-                    .liveness
-                    .beat(cx.now, limits.ping_interval, limits.ping_max)
-                {
+                let interval = self.ping_interval(cx.env);
+                match self.liveness.beat(cx.now, interval, cx.env.limits.ping_max) {
                     Beat::Quiet => {}
                     Beat::Ping => cx.out().extend_from_slice(write::PING),
                     Beat::Stale => return Err(ProtoError::StaleConnection),
