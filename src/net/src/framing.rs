@@ -69,6 +69,17 @@ impl Framing {
         Self::new(Codec::WebSocket(encoder, decoder), unread)
     }
 
+    /// WebSocket frames of a connection that we have upgraded; `unread` came behind the request.
+    pub(crate) fn accepted_websocket(
+        accepted: ws::Accepted,
+        max_message: u64,
+        unread: Vec<u8>,
+    ) -> Self {
+        let encoder = ws::Encoder::accepting(accepted);
+        let decoder = ws::Decoder::accepting(accepted, max_message);
+        Self::new(Codec::WebSocket(encoder, decoder), unread)
+    }
+
     fn new(codec: Codec, unread: Vec<u8>) -> Self {
         Framing {
             codec,
@@ -211,7 +222,8 @@ impl Codec {
     fn has_output(&self) -> bool {
         match self {
             Codec::S2(decoder) => decoder.has_output(),
-            Codec::WebSocket(_, decoder) => decoder.waiting() > 0,
+            // The end may have come in one read with the bytes before it.
+            Codec::WebSocket(_, decoder) => decoder.waiting() > 0 || decoder.closed().is_some(),
         }
     }
 
@@ -241,7 +253,7 @@ impl Codec {
                 if step.produced == 0
                     && let Some(closed) = decoder.closed()
                 {
-                    let words = format!("the hub closed the WebSocket: {closed}");
+                    let words = closed.to_string();
                     return Err(io::Error::new(io::ErrorKind::UnexpectedEof, words));
                 }
                 Ok(step)

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use async_io::{Async, Timer};
+use petiole_core::config::WebScheme;
 use petiole_core::link::{Encoding, Secured, Upgrade};
 use smol::future::{self, Future as _};
 
@@ -290,7 +291,39 @@ impl Transport {
 
     /// Asks for WebSocket, and frames what follows.
     pub async fn upgrade_to_websocket(&mut self, request: &ws::Request) -> io::Result<()> {
-        let mut rest = request.bytes();
+        self.send(request.bytes()).await?;
+        let mut received = Vec::new();
+        let mut chunk = [0; 4096];
+        loop {
+            let count = self.receive(&mut chunk).await?;
+            received.extend_from_slice(chunk.get(..count).unwrap_or_default());
+            if let Some((accepted, used)) = request.check(&received).map_err(io::Error::other)? {
+                let unread = received.split_off(used);
+                self.frame(Framing::websocket(accepted, unread));
+                return Ok(());
+            }
+            if count == 0 {
+                return Err(io::Error::other(ws::WsError::NoAnswer));
+            }
+        }
+    }
+
+    /// How HTTP would name what carries it.
+    pub(crate) fn web_scheme(&self) -> WebScheme {
+        match self.carrier {
+            Carrier::Tls(_) => WebScheme::Https,
+            Carrier::Tcp(_) | Carrier::None => WebScheme::Http,
+        }
+    }
+
+    /// Frames what follows.
+    pub(crate) fn frame(&mut self, framing: Framing) {
+        self.framing = Some(Box::new(framing));
+    }
+
+    /// Writes all of it, below any frames.
+    pub(crate) async fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
+        let mut rest = bytes;
         while !rest.is_empty() {
             let count =
                 future::poll_fn(|cx| self.carrier.poll_write(cx, &[IoSlice::new(rest)])).await?;
@@ -299,21 +332,17 @@ impl Transport {
             }
             rest = rest.get(count..).unwrap_or_default();
         }
-        future::poll_fn(|cx| self.carrier.poll_flush(cx)).await?;
-        let mut received = Vec::new();
-        let mut chunk = [0; 4096];
-        loop {
-            let count = future::poll_fn(|cx| self.carrier.poll_read(cx, &mut chunk)).await?;
-            received.extend_from_slice(chunk.get(..count).unwrap_or_default());
-            if let Some((accepted, used)) = request.check(&received).map_err(io::Error::other)? {
-                let unread = received.split_off(used);
-                self.framing = Some(Box::new(Framing::websocket(accepted, unread)));
-                return Ok(());
-            }
-            if count == 0 {
-                return Err(io::Error::other(ws::WsError::NoAnswer));
-            }
-        }
+        future::poll_fn(|cx| self.carrier.poll_flush(cx)).await
+    }
+
+    /// Reads what there is, below any frames; 0 is the end.
+    pub(crate) async fn receive(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        future::poll_fn(|cx| self.carrier.poll_read(cx, into)).await
+    }
+
+    /// Nothing more will be written: see [`Transport::shutdown`].
+    pub(crate) async fn end(&mut self) -> io::Result<()> {
+        future::poll_fn(|cx| Poll::Ready(self.shutdown(cx))).await
     }
 
     fn begin_tls(&mut self, unread: &[u8]) -> io::Result<()> {

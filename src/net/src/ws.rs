@@ -1,8 +1,9 @@
-//! WebSocket (RFC 6455, RFC 7692) as a byte transform, the client's side: the upgrade of a
-//! connection, and frames around the bytes of a link.
+//! WebSocket (RFC 6455, RFC 7692) as a byte transform: the upgrade of a connection, by the one who
+//! dialled and by the one who accepted ([`accept`]), and frames around the bytes of a link.
 //!
 //! Reads and writes no socket: bytes go in and come out. Knows nothing of what the frames carry.
 
+pub mod accept;
 mod decode;
 mod encode;
 mod error;
@@ -44,6 +45,22 @@ mod opcode {
     pub(super) const CLOSE: u8 = 8;
     pub(super) const PING: u8 = 9;
     pub(super) const PONG: u8 = 10;
+}
+
+/// Puts a mask on a payload, or takes it off, eight bytes at a time.
+fn apply_mask(mask: [u8; 4], payload: &mut [u8]) {
+    let narrow = u32::from_ne_bytes(mask);
+    if narrow == 0 {
+        return;
+    }
+    let wide = u64::from(narrow) << 32 | u64::from(narrow);
+    let (words, rest) = payload.as_chunks_mut::<8>();
+    for word in words {
+        *word = (u64::from_ne_bytes(*word) ^ wide).to_ne_bytes();
+    }
+    for (byte, mask) in rest.iter_mut().zip(mask.iter().cycle()) {
+        *byte ^= mask;
+    }
 }
 
 #[cfg(test)]

@@ -1,10 +1,11 @@
 //! Frames to bytes of a link.
 
+use std::cell::Cell;
 use std::fmt;
 
 use flate2::{Decompress, FlushDecompress, Status};
 
-use super::{Accepted, FIN, MASK, MAX_CONTROL, RSV1, RSV23, TAIL, WsError, opcode};
+use super::{Accepted, FIN, MASK, MAX_CONTROL, RSV1, RSV23, TAIL, WsError, apply_mask, opcode};
 
 /// Nothing more is taken in once so many bytes wait to be read.
 const MAX_WAITING: usize = 64 << 10;
@@ -12,22 +13,32 @@ const MAX_WAITING: usize = 64 << 10;
 /// How much room there is at least for what comes out of a compressed message.
 const STEP: usize = 16 << 10;
 
-/// Takes the bytes of a link out of the hub's frames, as they come: neither a frame nor a message
+/// How much of a compressed message is unmasked at once.
+const PIECE: usize = 1 << 10;
+
+thread_local! {
+    /// Some 40 KiB, for the next compressed message of any link of a thread.
+    static INFLATER: Cell<Option<Decompress>> = const { Cell::new(None) };
+}
+
+/// Takes the bytes of a link out of the peer's frames, as they come: neither a frame nor a message
 /// is gathered.
 pub struct Decoder {
     deflate: bool,
+    /// Whether the peer's frames have masks.
+    masked: bool,
     max_message: u64,
     state: State,
     /// The message that has begun and not ended.
     message: Option<Message>,
-    /// Some 40 KiB: only there once a compressed message has come.
+    /// Only there within a compressed message.
     inflater: Option<Decompress>,
     waiting: Waiting,
     reply: Option<Reply>,
     closed: Option<Closed>,
 }
 
-/// The answer to a frame of the hub's, to be sent with
+/// The answer to a frame of the peer's, to be sent with
 /// [`Encoder::reply`](super::Encoder::reply).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reply {
@@ -35,7 +46,7 @@ pub struct Reply {
     pub(super) payload: Vec<u8>,
 }
 
-/// How the hub closed the WebSocket. `Display` says it in words, fit for a log line.
+/// How the peer closed the WebSocket. `Display` says it in words, fit for a log line.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Closed {
     /// The code, if there was one.
@@ -46,21 +57,29 @@ pub struct Closed {
 
 enum State {
     /// Within the head of a frame.
-    Head { bytes: [u8; 10], have: usize },
-    /// Within a data frame.
-    Data { left: u64, last: bool },
+    Head { bytes: [u8; 14], have: usize },
+    /// Within a data frame. The mask is that of its next byte on.
+    Data {
+        left: u64,
+        last: bool,
+        mask: [u8; 4],
+    },
     /// Within a control frame.
     Control {
         opcode: u8,
         len: usize,
+        mask: [u8; 4],
         payload: Vec<u8>,
     },
 }
 
 const HEAD: State = State::Head {
-    bytes: [0; 10],
+    bytes: [0; 14],
     have: 0,
 };
+
+/// The mask that changes nothing.
+const NO_MASK: [u8; 4] = [0; 4];
 
 struct Message {
     deflated: bool,
@@ -69,11 +88,12 @@ struct Message {
 }
 
 impl Decoder {
-    /// For a connection just upgraded. A message may carry `max_message` bytes of the link: it
-    /// costs no memory, but a compressed one costs far more time than bytes on the wire.
+    /// What the hub sends, on a connection just upgraded. A message may carry `max_message` bytes of
+    /// the link: it costs no memory, but a compressed one costs far more time than bytes on the wire.
     pub fn new(accepted: Accepted, max_message: u64) -> Self {
         Decoder {
             deflate: accepted.deflate,
+            masked: false,
             max_message,
             state: HEAD,
             message: None,
@@ -81,6 +101,15 @@ impl Decoder {
             waiting: Waiting::default(),
             reply: None,
             closed: None,
+        }
+    }
+
+    /// What those send whose connection we have upgraded. Frames have masks, unless it was agreed
+    /// that they have none.
+    pub fn accepting(accepted: Accepted, max_message: u64) -> Self {
+        Decoder {
+            masked: accepted.masking,
+            ..Decoder::new(accepted, max_message)
         }
     }
 
@@ -121,7 +150,7 @@ impl Decoder {
         self.reply.take()
     }
 
-    /// How the hub closed, once it did: what waits may still be read, the reply sent, and then the
+    /// How the peer closed, once it did: what waits may still be read, the reply sent, and then the
     /// connection is over.
     pub fn closed(&self) -> Option<&Closed> {
         self.closed.as_ref()
@@ -136,33 +165,43 @@ impl Decoder {
             bytes[*have] = *byte;
             *have += 1;
             used += 1;
+            let [first, second, tail @ ..] = *bytes;
             if *have == 2 {
-                check_head(bytes[0], bytes[1], self.deflate)?;
+                check_head(first, second, self.deflate, self.masked)?;
             }
-            let [first, second, long @ ..] = *bytes;
-            let [a, b, ..] = long;
-            let len = match (second, *have) {
-                (0..126, 2) => u64::from(second),
-                (126, 4) => u64::from(u16::from_be_bytes([a, b])),
-                (127, 10) => u64::from_be_bytes(long),
-                _ => continue,
+            let extended = match second & !MASK {
+                126 => 2,
+                127 => 8,
+                _ => 0,
+            };
+            let (long, mask) = tail.split_at(extended);
+            let masks = if self.masked { mask.len().min(4) } else { 0 };
+            if *have < 2 + extended + masks {
+                continue;
+            }
+            let len = match extended {
+                0 => u64::from(second & !MASK),
+                _ => long.iter().fold(0, |len, byte| len << 8 | u64::from(*byte)),
             };
             if len >> 63 != 0 {
                 return Err(WsError::Length);
             }
-            self.begin(first, len)?;
+            let mask = mask.first_chunk().filter(|_| self.masked);
+            let mask = mask.copied().unwrap_or(NO_MASK);
+            self.begin(first, len, mask)?;
             break;
         }
         Ok(used)
     }
 
-    fn begin(&mut self, first: u8, len: u64) -> Result<(), WsError> {
+    fn begin(&mut self, first: u8, len: u64, mask: [u8; 4]) -> Result<(), WsError> {
         let opcode = first & 0x0f;
         if opcode >= opcode::CLOSE {
             self.state = State::Control {
                 opcode,
                 // No more than a byte can say.
                 len: usize::try_from(len).unwrap_or(MAX_CONTROL),
+                mask,
                 payload: Vec::new(),
             };
             if len == 0 {
@@ -172,22 +211,21 @@ impl Decoder {
         }
         let message = match (&mut self.message, opcode) {
             (Some(message), opcode::CONTINUATION) => message,
-            (begun @ None, opcode::TEXT | opcode::BINARY) => {
-                if let (true, Some(inflater)) = (first & RSV1 != 0, &mut self.inflater) {
-                    inflater.reset(false);
-                }
-                begun.insert(Message {
-                    deflated: first & RSV1 != 0,
-                    size: 0,
-                })
-            }
+            (begun @ None, opcode::TEXT | opcode::BINARY) => begun.insert(Message {
+                deflated: first & RSV1 != 0,
+                size: 0,
+            }),
             _ => return Err(WsError::Fragment),
         };
         if !message.deflated {
             message.add(len, self.max_message)?;
         }
         let last = first & FIN != 0;
-        self.state = State::Data { left: len, last };
+        self.state = State::Data {
+            left: len,
+            last,
+            mask,
+        };
         if len == 0 {
             self.data_end(last)?;
         }
@@ -195,20 +233,46 @@ impl Decoder {
     }
 
     fn data(&mut self, input: &[u8]) -> Result<usize, WsError> {
-        let State::Data { left, last } = self.state else {
+        let State::Data {
+            left,
+            last,
+            mut mask,
+        } = self.state
+        else {
             return Ok(0);
         };
         let most = usize::try_from(left).unwrap_or(usize::MAX);
         let input = &input[..input.len().min(most)];
         let used = if self.message.as_ref().is_some_and(|open| open.deflated) {
-            self.inflate(input, MAX_WAITING)?
+            self.unmask_and_inflate(input, mask)?
         } else {
-            self.waiting.push(input, MAX_WAITING)
+            self.waiting.push(input, mask, MAX_WAITING)
         };
+        mask.rotate_left(used % 4);
         let left = left - used as u64;
-        self.state = State::Data { left, last };
+        self.state = State::Data { left, last, mask };
         if left == 0 {
             self.data_end(last)?;
+        }
+        Ok(used)
+    }
+
+    fn unmask_and_inflate(&mut self, input: &[u8], mut mask: [u8; 4]) -> Result<usize, WsError> {
+        if mask == NO_MASK {
+            return self.inflate(input, MAX_WAITING);
+        }
+        let mut used = 0;
+        let mut scratch = [0; PIECE];
+        for piece in input.chunks(PIECE) {
+            let clear = &mut scratch[..piece.len()];
+            clear.copy_from_slice(piece);
+            apply_mask(mask, clear);
+            let took = self.inflate(clear, MAX_WAITING)?;
+            used += took;
+            mask.rotate_left(took % 4);
+            if took < piece.len() {
+                break;
+            }
         }
         Ok(used)
     }
@@ -218,6 +282,7 @@ impl Decoder {
         if last {
             if self.message.as_ref().is_some_and(|open| open.deflated) {
                 self.inflate(&TAIL, usize::MAX)?;
+                INFLATER.set(self.inflater.take());
             }
             self.message = None;
         }
@@ -230,7 +295,13 @@ impl Decoder {
         let Some(message) = &mut self.message else {
             return Ok(0);
         };
-        let inflater = self.inflater.get_or_insert_with(|| Decompress::new(false));
+        let inflater = self.inflater.get_or_insert_with(|| match INFLATER.take() {
+            Some(mut spare) => {
+                spare.reset(false);
+                spare
+            }
+            None => Decompress::new(false),
+        });
         let mut used = 0;
         loop {
             if self.waiting.len() >= until {
@@ -273,11 +344,15 @@ impl Decoder {
     fn control_end(&mut self) -> Result<(), WsError> {
         // A control frame may stand between the fragments of a message, never within a frame.
         let State::Control {
-            opcode, payload, ..
+            opcode,
+            mask,
+            mut payload,
+            ..
         } = std::mem::replace(&mut self.state, HEAD)
         else {
             return Ok(());
         };
+        apply_mask(mask, &mut payload);
         match opcode {
             opcode::PING => {
                 self.reply = Some(Reply {
@@ -301,9 +376,11 @@ impl Decoder {
     }
 }
 
-fn check_head(first: u8, second: u8, deflate: bool) -> Result<(), WsError> {
-    if second & MASK != 0 {
-        return Err(WsError::Masked);
+fn check_head(first: u8, second: u8, deflate: bool, masked: bool) -> Result<(), WsError> {
+    match (second & MASK != 0, masked) {
+        (true, false) => return Err(WsError::Masked),
+        (false, true) => return Err(WsError::Unmasked),
+        _ => {}
     }
     if first & RSV23 != 0 {
         return Err(WsError::ReservedBits);
@@ -314,7 +391,7 @@ fn check_head(first: u8, second: u8, deflate: bool) -> Result<(), WsError> {
         opcode::TEXT | opcode::BINARY if compressed && !deflate => Err(WsError::ReservedBits),
         opcode::CONTINUATION | opcode::TEXT | opcode::BINARY => Ok(()),
         opcode::CLOSE | opcode::PING | opcode::PONG => {
-            if compressed || first & FIN == 0 || usize::from(second) > MAX_CONTROL {
+            if compressed || first & FIN == 0 || usize::from(second & !MASK) > MAX_CONTROL {
                 Err(WsError::Control)
             } else {
                 Ok(())
@@ -359,7 +436,7 @@ impl Closed {
 
 impl fmt::Display for Closed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("the hub closed the WebSocket")?;
+        f.write_str("the peer closed the WebSocket")?;
         let Some(code) = self.code else {
             return Ok(());
         };
@@ -395,10 +472,13 @@ impl Waiting {
         self.bytes.len() - self.read
     }
 
-    /// Appends as long as no more than `until` wait, and says how much.
-    fn push(&mut self, input: &[u8], until: usize) -> usize {
+    /// Appends what is under a mask as long as no more than `until` wait, and says how much.
+    fn push(&mut self, input: &[u8], mask: [u8; 4], until: usize) -> usize {
         let count = input.len().min(until.saturating_sub(self.len()));
-        self.room(count).extend_from_slice(&input[..count]);
+        let bytes = self.room(count);
+        let start = bytes.len();
+        bytes.extend_from_slice(&input[..count]);
+        apply_mask(mask, &mut bytes[start..]);
         count
     }
 

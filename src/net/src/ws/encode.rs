@@ -1,11 +1,20 @@
 //! Bytes of a link to frames.
 
+use std::cell::RefCell;
 use std::io::IoSlice;
 use std::ops::Range;
 
 use flate2::{Compress, Compression, FlushCompress, Status};
 
-use super::{Accepted, FIN, MASK, MAX_COMPRESSED, MIN_COMPRESSED, RSV1, Reply, TAIL, opcode};
+use super::{
+    Accepted, FIN, MASK, MAX_COMPRESSED, MIN_COMPRESSED, RSV1, Reply, TAIL, apply_mask, opcode,
+};
+
+thread_local! {
+    /// Some 300 KiB, and every message is compressed for itself: one for all links of a thread, only
+    /// there once something was worth compressing.
+    static DEFLATER: RefCell<Option<Box<Compress>>> = const { RefCell::new(None) };
+}
 
 /// Puts what a link writes into binary frames. Nothing is appended any more after a close frame,
 /// be it the first or the answer to one.
@@ -13,21 +22,27 @@ pub struct Encoder {
     /// Where masks come from, if there are to be any.
     masks: Option<fastrand::Rng>,
     deflate: bool,
-    /// Some 300 KiB: only there once something was worth compressing.
-    deflater: Option<Box<Compress>>,
     closed: bool,
 }
 
 impl Encoder {
-    /// For a connection just upgraded. `seed` is from the system's random source: nobody who
+    /// To the hub, on a connection just upgraded. `seed` is from the system's random source: nobody who
     /// chooses what is sent may know beforehand what it looks like on the wire.
     pub fn new(accepted: Accepted, seed: u64) -> Self {
         Encoder {
             masks: accepted.masking.then(|| fastrand::Rng::with_seed(seed)),
             deflate: accepted.deflate,
-            deflater: None,
             closed: false,
         }
+    }
+
+    /// To those whose connection we have upgraded: never masked.
+    pub fn accepting(accepted: Accepted) -> Self {
+        let unmasked = Accepted {
+            masking: false,
+            ..accepted
+        };
+        Encoder::new(unmasked, 0)
     }
 
     /// Appends the pieces of a burst to `out`, in as few messages as possible.
@@ -63,7 +78,7 @@ impl Encoder {
         self.control(opcode::CLOSE, &code.to_be_bytes(), out);
     }
 
-    fn control(&mut self, opcode: u8, payload: &[u8], out: &mut Vec<u8>) {
+    pub(super) fn control(&mut self, opcode: u8, payload: &[u8], out: &mut Vec<u8>) {
         if self.closed {
             return;
         }
@@ -99,11 +114,13 @@ impl Encoder {
         let start = out.len();
         let most = start + range.len();
         out.reserve(range.len() + TAIL.len() + 1);
-        let deflater = self
-            .deflater
-            .get_or_insert_with(|| Box::new(Compress::new(Compression::fast(), false)));
-        let done = deflate(deflater, parts(pieces, range), out);
-        deflater.reset();
+        let done = DEFLATER.with_borrow_mut(|deflater| {
+            let new = || Box::new(Compress::new(Compression::fast(), false));
+            let deflater = deflater.get_or_insert_with(new);
+            let done = deflate(deflater, parts(pieces, range), out);
+            deflater.reset();
+            done
+        });
         if !done || out.len() >= most {
             out.truncate(start);
             return false;
@@ -201,17 +218,10 @@ impl Head {
         &self.bytes[..self.len]
     }
 
-    /// Masks the frame's payload, eight bytes at a time.
+    /// Masks the frame's payload.
     fn mask(&self, payload: &mut [u8]) {
-        let Some(mask) = self.mask else { return };
-        let narrow = u32::from_ne_bytes(mask);
-        let wide = u64::from(narrow) << 32 | u64::from(narrow);
-        let (words, rest) = payload.as_chunks_mut::<8>();
-        for word in words {
-            *word = (u64::from_ne_bytes(*word) ^ wide).to_ne_bytes();
-        }
-        for (byte, mask) in rest.iter_mut().zip(mask.iter().cycle()) {
-            *byte ^= mask;
+        if let Some(mask) = self.mask {
+            apply_mask(mask, payload);
         }
     }
 }

@@ -34,8 +34,10 @@ pub enum WsError {
     ContextTakeover,
     /// The answer names a subprotocol; none was offered.
     Subprotocol,
-    /// A frame is masked.
+    /// A frame is masked that must not be.
     Masked,
+    /// A frame is not masked that has to be.
+    Unmasked,
     /// A frame sets bits that were not agreed on.
     ReservedBits,
     /// A frame is of a kind that does not exist.
@@ -57,6 +59,7 @@ impl WsError {
     pub fn close_code(&self) -> Option<u16> {
         match self {
             WsError::Masked
+            | WsError::Unmasked
             | WsError::ReservedBits
             | WsError::Opcode(_)
             | WsError::Control
@@ -127,17 +130,18 @@ impl fmt::Display for WsError {
                  it a NATS hub that listens at this address?",
             ),
             WsError::Masked => violation(f, "a masked frame"),
+            WsError::Unmasked => violation(f, "a frame without a mask"),
             WsError::ReservedBits => violation(f, "reserved bits that were not agreed on"),
             WsError::Opcode(code) => violation(f, format_args!("a frame of unknown kind {code}")),
             WsError::Control => violation(f, "a bad control frame"),
             WsError::Fragment => violation(f, "fragments out of order"),
             WsError::Length => violation(f, "an impossible length"),
             WsError::Inflate => {
-                f.write_str("WebSocket: a compressed message from the hub is damaged")
+                f.write_str("WebSocket: a compressed message is damaged")
             }
             WsError::TooBig(limit) => write!(
                 f,
-                "WebSocket: a message from the hub is larger than {limit} bytes"
+                "WebSocket: a message is larger than {limit} bytes"
             ),
         }
     }
@@ -146,7 +150,7 @@ impl fmt::Display for WsError {
 impl std::error::Error for WsError {}
 
 fn violation(f: &mut fmt::Formatter<'_>, what: impl fmt::Display) -> fmt::Result {
-    write!(f, "WebSocket protocol violation by the hub: {what}")
+    write!(f, "WebSocket protocol violation by the peer: {what}")
 }
 
 /// A status with the text that belongs to it, whatever the peer wrote.

@@ -428,16 +428,16 @@ fn pings_are_answered_with_their_payload() {
 #[test]
 fn a_close_is_echoed_and_is_the_end() {
     for (payload, echo, words) in [
-        (&b""[..], &b""[..], "the hub closed the WebSocket"),
+        (&b""[..], &b""[..], "the peer closed the WebSocket"),
         (
             b"\x03\xf0Auth\nviolation",
             b"\x03\xf0",
-            "the hub closed the WebSocket: 1008 (not authorized): \"Auth\\nviolation\"",
+            "the peer closed the WebSocket: 1008 (not authorized): \"Auth\\nviolation\"",
         ),
         (
             b"\x0f\xa0\xff",
             b"\x0f\xa0",
-            "the hub closed the WebSocket: 4000: \"\u{fffd}\"",
+            "the peer closed the WebSocket: 4000: \"\u{fffd}\"",
         ),
     ] {
         let mut decoder = Decoder::new(PLAIN, u64::MAX);
@@ -604,10 +604,47 @@ proptest! {
         prop_assert_eq!(decode(DEFLATE, &cut(&wire, &pieces)), Ok(want));
     }
 
+    /// What our own dialling side writes, masks and all, its other end reads in any pieces.
+    #[test]
+    fn whatever_a_dialler_writes_is_read_in_any_pieces(
+        bursts in prop::collection::vec(burst(), 0..4),
+        pieces in cuts(),
+        seed in any::<u64>(),
+    ) {
+        for accepted in combinations() {
+            let mut encoder = Encoder::new(accepted, seed);
+            let mut wire = Vec::new();
+            for burst in &bursts {
+                encoder.frame(&[IoSlice::new(burst)], usize::MAX, &mut wire);
+            }
+            let mut ping = Vec::new();
+            encoder.control(opcode::PING, b"ping", &mut ping);
+            wire.extend_from_slice(&ping);
+            let mut decoder = Decoder::accepting(accepted, u64::MAX);
+            let mut got = Vec::new();
+            for piece in cut(&wire, &pieces) {
+                prop_assert_eq!(feed(&mut decoder, &piece, &mut got), Ok(()));
+            }
+            prop_assert!(got == bursts.concat());
+            let mut out = Vec::new();
+            Encoder::accepting(accepted).reply(&decoder.take_reply().unwrap(), &mut out);
+            prop_assert_eq!(unmask(&out, false), [(0x8a, b"ping".to_vec())]);
+            // With the mask that was agreed on, or not at all.
+            let other = Accepted { masking: !accepted.masking, ..accepted };
+            let error = Decoder::accepting(other, u64::MAX).feed(&wire).unwrap_err();
+            prop_assert_eq!(
+                error,
+                if accepted.masking { WsError::Masked } else { WsError::Unmasked }
+            );
+        }
+    }
+
     #[test]
     fn arbitrary_frames_never_panic(wire in prop::collection::vec(any::<u8>(), 0..300)) {
         for accepted in combinations() {
             let _ = decode(accepted, std::slice::from_ref(&wire));
+            let mut decoder = Decoder::accepting(accepted, 1 << 20);
+            let _ = feed(&mut decoder, &wire, &mut Vec::new());
         }
     }
 }

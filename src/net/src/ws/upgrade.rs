@@ -14,9 +14,9 @@ use super::WsError;
 /// The most bytes that the head of an answer may have.
 pub const MAX_HEAD: usize = 16 << 10;
 
-const DEFLATE: &str = "permessage-deflate";
-const SERVER_NO_TAKEOVER: &str = "server_no_context_takeover";
-const CLIENT_NO_TAKEOVER: &str = "client_no_context_takeover";
+pub(super) const DEFLATE: &str = "permessage-deflate";
+pub(super) const SERVER_NO_TAKEOVER: &str = "server_no_context_takeover";
+pub(super) const CLIENT_NO_TAKEOVER: &str = "client_no_context_takeover";
 const SERVER_WINDOW: &str = "server_max_window_bits";
 const NO_MASKING: HeaderName = HeaderName::from_static("nats-no-masking");
 
@@ -240,7 +240,12 @@ fn begins_with(received: &[u8], http: &[u8]) -> Result<bool, WsError> {
 
 /// Where the head of an HTTP message ends: behind its first empty line.
 pub(crate) fn head_end(bytes: &[u8]) -> Option<usize> {
-    let mut at = 0;
+    head_end_behind(bytes, 0)
+}
+
+/// The same, where there was no end among the first `seen` bytes.
+pub(super) fn head_end_behind(bytes: &[u8], seen: usize) -> Option<usize> {
+    let mut at = seen.saturating_sub(2);
     while let Some(next) = bytes.get(at..)?.iter().position(|byte| *byte == b'\n') {
         at += next + 1;
         match bytes.get(at..)? {
