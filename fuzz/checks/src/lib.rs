@@ -16,7 +16,7 @@ mod ws;
 pub type Check = fn(&[u8]);
 
 /// All checks by the name of their fuzz target, which is the name of their corpus as well.
-pub const ALL: [(&str, Check); 9] = [
+pub const ALL: [(&str, Check); 10] = [
     ("parse_client", parse_client),
     ("parse_leaf", parse_leaf),
     ("config", config),
@@ -25,6 +25,7 @@ pub const ALL: [(&str, Check); 9] = [
     ("shard", shard),
     ("s2", s2),
     ("ws_upgrade", ws_upgrade),
+    ("ws_accept", ws_accept),
     ("ws_frames", ws_frames),
 ];
 
@@ -66,6 +67,11 @@ pub fn s2(data: &[u8]) {
 /// The answer to a request for a WebSocket, whole and in pieces.
 pub fn ws_upgrade(data: &[u8]) {
     ws::check_upgrade(data);
+}
+
+/// A request for a WebSocket, whole and in pieces.
+pub fn ws_accept(data: &[u8]) {
+    ws::check_accept(data);
 }
 
 /// Frames of a hub, whole and in pieces, and a burst that we put into frames.

@@ -1,12 +1,16 @@
 //! WebSocket. A file is three bytes and data: what was negotiated (bit 0 compression, bit 1 no
 //! masking), how the data is cut into pieces, and a limit; see `limit`.
 //!
-//! For the upgrade the data is the hub's answer to a request with the key of RFC 6455's example.
+//! For the upgrade the data is the hub's answer to a request with the key of RFC 6455's example, or
+//! the request of whoever dials us; there bit 1 is same_origin, bit 2 allowed_origins, bit 3 TLS.
 //! For frames it is the hub's stream, and then a burst that we send.
 
 use std::io::IoSlice;
 
+use petiole_core::config::WebScheme;
+use petiole_core::config::model::{Limits, WebsocketListener};
 use petiole_core::random::Random;
+use petiole_net::ws::accept::{Answer, Upgrades};
 use petiole_net::ws::{
     Accepted, Decoder, Encoder, MAX_COMPRESSED, MAX_HEAD, Options, Request, WsError,
 };
@@ -49,6 +53,71 @@ pub(crate) fn check_upgrade(data: &[u8]) {
         }
     }
     assert_eq!(whole, Ok(None), "pieces change the result");
+}
+
+pub(crate) fn check_accept(data: &[u8]) {
+    let [letter, cuts, _, request @ ..] = data else {
+        return;
+    };
+    let mut listener = WebsocketListener {
+        compression: letter & 1 != 0,
+        same_origin: letter & 2 != 0,
+        headers: vec![("X-One".into(), "a".into())],
+        ..WebsocketListener::default()
+    };
+    if letter & 4 != 0 {
+        listener.allowed_origins = vec!["http://a.com".into(), "https://h:1".into()];
+    }
+    listener.cookies.user = Some("cu".into());
+    listener.cookies.pass = Some("cp".into());
+    let scheme = if letter & 8 != 0 {
+        WebScheme::Https
+    } else {
+        WebScheme::Http
+    };
+    let upgrades = Upgrades::new(&listener, &Limits::default());
+    let whole = upgrades.check(request, scheme);
+    match &whole {
+        Ok(Some(answer)) => check_answer(answer, &listener, request),
+        Ok(None) => assert!(request.len() < MAX_HEAD),
+        Err(refusal) => {
+            assert!((400..=505).contains(&refusal.status()));
+            assert!(!refusal.to_string().is_empty());
+            assert!(refusal.answer().starts_with(b"HTTP/1.1 "));
+        }
+    }
+    let mut received = 0;
+    for piece in pieces(request, *cuts) {
+        received += piece.len();
+        let result = upgrades.check(&request[..received], scheme);
+        if result != Ok(None) {
+            assert_eq!(result, whole, "pieces change the result");
+            return;
+        }
+    }
+    assert_eq!(whole, Ok(None), "pieces change the result");
+}
+
+fn check_answer(answer: &Answer, listener: &WebsocketListener, request: &[u8]) {
+    assert!(answer.used <= MAX_HEAD && answer.used <= request.len());
+    let accepted = answer.upgraded.accepted;
+    assert!(listener.compression || !accepted.deflate);
+    let text = std::str::from_utf8(&answer.bytes).expect("an answer is text");
+    assert!(text.starts_with("HTTP/1.1 101 ") && text.ends_with("\r\nX-One: a\r\n\r\n"));
+    // Nothing of the request gets into it.
+    assert_eq!(text.matches("\r\n\r\n").count(), 1);
+    assert_eq!(text.contains("Nats-No-Masking"), !accepted.masking);
+    assert_eq!(text.contains("permessage-deflate"), accepted.deflate);
+    if request.windows(KEY.len()).any(|it| it == KEY.as_bytes()) && text.contains("s3pPLMBiTxaQ") {
+        let options = Options {
+            compression: true,
+            no_masking: true,
+        };
+        let ours = Request::new("h:1", "/leafnode", "petiole", options, KEY)
+            .expect("nothing is wrong with this request");
+        let end = ours.check(&answer.bytes);
+        assert_eq!(end, Ok(Some((accepted, answer.bytes.len()))));
+    }
 }
 
 pub(crate) fn check_frames(data: &[u8]) {
@@ -206,6 +275,10 @@ fn there_and_back(accepted: Accepted, limit: u64, cuts: u8, burst: &[u8]) {
             }
         }
         assert!(got == burst, "a burst changes on its way");
+        let mut got = Vec::new();
+        let mut decoder = Decoder::accepting(accepted, u64::MAX);
+        assert_eq!(feed(&mut decoder, &wire, &mut got), Ok(()));
+        assert!(got == burst, "the one who accepted reads something else");
     }
 }
 
