@@ -10,6 +10,7 @@ use petiole::config::{
     Compression, Config, ConnectionType, Permissions, SubjectRules, User, UserIdentity,
 };
 use petiole_core::auth::users::Users;
+use petiole_core::config::model::WebsocketListener;
 use petiole_core::link::acceptor::{Acceptor, LeafPort};
 use petiole_core::link::queue::WritePlan;
 use petiole_core::link::{Encoding, Env, LinkId, Secured, Server as Identity};
@@ -21,6 +22,7 @@ use petiole_net::driver::{Engine, Thread};
 use petiole_net::errno;
 use petiole_net::listen::Listener;
 use petiole_net::transport::Transport;
+use petiole_net::ws::accept::{Kind, Upgrades};
 use smol::LocalExecutor;
 use smol::channel::{Receiver, Sender, bounded};
 use smol::future::FutureExt as _;
@@ -157,16 +159,27 @@ async fn serve(
     let timer = thread.clone();
     let timer = executor.spawn(async move { timer.keep_time().await });
     bound.send(port).await.expect("the test waits for it");
+    let upgrades = config.websocket.as_ref();
+    let upgrades = upgrades.map(|it| Rc::new(Upgrades::new(it, &config.limits)));
     let mut number = 0;
     let accepting = async {
         loop {
             let (socket, peer) = listener.accept().await;
             number += 1;
-            let (kind, secured) = (ConnectionType::Leafnode, Secured::default());
-            let leaf = |now| Acceptor::new(now, number, peer, kind, leafs.clone(), secured);
-            let link = thread.with(|hub, now| hub.0.open(now, leaf(now)));
-            let thread = thread.clone();
-            let drive = async move { thread.drive(link, Transport::clear(socket)).await };
+            let (thread, leafs, upgrades) = (thread.clone(), leafs.clone(), upgrades.clone());
+            let drive = async move {
+                let mut transport = Transport::clear(socket);
+                let mut kind = ConnectionType::Leafnode;
+                if let Some(upgrades) = upgrades {
+                    let upgraded = upgrades.upgrade(&mut transport).await.expect("a request");
+                    assert_eq!(upgraded.kind, Kind::Leaf);
+                    kind = ConnectionType::LeafnodeWs;
+                }
+                let secured = Secured::default();
+                let leaf = |now| Acceptor::new(now, number, peer, kind, leafs, secured);
+                let link = thread.with(|hub, now| hub.0.open(now, leaf(now)));
+                thread.drive(link, transport).await;
+            };
             executor.spawn(drive).detach();
         }
     };
@@ -179,10 +192,19 @@ async fn serve(
 }
 
 fn leaf(target: &Target, name: &str, port: &Port, login: &str) -> Server {
+    leaf_by(
+        target,
+        name,
+        &format!("nats://{login}127.0.0.1:{}", port.number),
+        "",
+    )
+}
+
+/// A leaf whose remote has further options.
+fn leaf_by(target: &Target, name: &str, url: &str, options: &str) -> Server {
     let config = format!(
         "host: \"127.0.0.1\"\nport: {{port}}\nserver_name: {name}\nleafnodes {{ reconnect: 1, \
-         remotes: [ {{ url: \"nats://{login}127.0.0.1:{}\" }} ] }}\n",
-        port.number
+         remotes: [ {{ url: \"{url}\"\n{options} }} ] }}\n"
     );
     Server::start(target, &config)
 }
@@ -205,28 +227,60 @@ fn leafs_of_all_versions_hear_of_each_other() {
         for (a, b) in pairs() {
             println!("{} and {}, {compression:?}", a.name(), b.name());
             let (a, b) = (leaf(&a, "A", &port, ""), leaf(&b, "B", &port, ""));
-            let mut joined = Joined::new(&a, &b, "", "");
-            let mut members = Client::quiet(a.port());
-            members.tell("SUB work G 1\r\nSUB work G 2\r\nSUB svc.* 3\r\n");
-            joined.settle();
-            let mut asker = Client::quiet(b.port());
-            asker.send("PUB work 4\r\nonce\r\n");
-            assert_eq!(members.expect_msg().text(), "once");
-            // A megabyte both ways, which is what a message may have.
-            let large = "x".repeat(1 << 20);
-            let answer = std::thread::scope(|scope| {
-                scope.spawn(|| {
-                    let question = members.expect_msg();
-                    let reply = question.reply().expect("a reply subject");
-                    assert_eq!(question.text().len(), large.len());
-                    members.send(format!("PUB {reply} {}\r\n{large}\r\n", large.len()));
-                });
-                request(&mut asker, "svc.large", &large)
-            });
-            assert_eq!(answer.text().len(), large.len());
-            assert_eq!(members.messages().len(), 0, "one member for one message");
+            hear_of_each_other(&a, &b);
         }
     }
+}
+
+#[test]
+fn leafs_of_all_versions_come_over_websocket() {
+    let config = Config {
+        websocket: Some(WebsocketListener {
+            compression: true,
+            ..WebsocketListener::default()
+        }),
+        ..Config::default()
+    };
+    let port = Port::open(config, Compression::Off);
+    let url = format!("ws://127.0.0.1:{}", port.number);
+    for options in [
+        "",
+        "ws_compression: true",
+        "ws_no_masking: true",
+        "ws_compression: true, ws_no_masking: true",
+    ] {
+        for (a, b) in pairs() {
+            println!("{} and {}, {options}", a.name(), b.name());
+            let (a, b) = (
+                leaf_by(&a, "A", &url, options),
+                leaf_by(&b, "B", &url, options),
+            );
+            hear_of_each_other(&a, &b);
+        }
+    }
+}
+
+fn hear_of_each_other(a: &Server, b: &Server) {
+    let mut joined = Joined::new(a, b, "", "");
+    let mut members = Client::quiet(a.port());
+    members.tell("SUB work G 1\r\nSUB work G 2\r\nSUB svc.* 3\r\n");
+    joined.settle();
+    let mut asker = Client::quiet(b.port());
+    asker.send("PUB work 4\r\nonce\r\n");
+    assert_eq!(members.expect_msg().text(), "once");
+    // A megabyte both ways, which is what a message may have.
+    let large = "x".repeat(1 << 20);
+    let answer = std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let question = members.expect_msg();
+            let reply = question.reply().expect("a reply subject");
+            assert_eq!(question.text().len(), large.len());
+            members.send(format!("PUB {reply} {}\r\n{large}\r\n", large.len()));
+        });
+        request(&mut asker, "svc.large", &large)
+    });
+    assert_eq!(answer.text().len(), large.len());
+    assert_eq!(members.messages().len(), 0, "one member for one message");
 }
 
 #[test]

@@ -43,7 +43,7 @@ impl World {
         let env = Env {
             server,
             limits: config.limits.clone(),
-            users: Users::compile(&config),
+            users: Users::compile(&config).into(),
             tls: config.tls.as_ref().map(|tls| ClientTls {
                 optional: config.allow_non_tls,
                 verify: tls.verify,
