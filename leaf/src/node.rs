@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use petiole_core::account;
 use petiole_core::auth::users::{SlowCheck, Users};
 use petiole_core::config::model::{Config, Remote};
 use petiole_core::link::client::Client;
@@ -137,8 +138,15 @@ impl<P: Peers> Node<P> {
                 timeout: tls.timeout,
             }),
         };
-        let accounts = config.accounts.iter().map(|account| account.name.as_str());
-        let shard = Shard::new(env, accounts, entropy);
+        // The check before a start has compiled them, too.
+        let shard = match account::compile(config, None) {
+            Ok(accounts) => Shard::with_accounts(env, accounts, entropy),
+            Err(error) => {
+                log::error!("accounts share nothing: {error}");
+                let names = config.accounts.iter().map(|account| account.name.as_str());
+                Shard::new(env, names, entropy)
+            }
+        };
         let reports = Reports {
             connect: config.connect_error_reports,
             reconnect: config.reconnect_error_reports,

@@ -79,6 +79,8 @@ pub(crate) struct Sub {
     pub(crate) link: u32,
     /// Whose it is, of a sibling's parties; [`NONE`]: the link's own.
     pub(crate) party: u32,
+    /// What stands behind it instead of the link; [`NONE`]: nothing.
+    pub(crate) shadow: u32,
     pub(crate) entry: EntryId,
     pub(crate) group: GroupId,
     /// Its place in the list of members.
@@ -341,6 +343,7 @@ impl Interest {
             sid: Sid::new(sid),
             link,
             party: NONE,
+            shadow: NONE,
             entry: entry_id,
             group,
             slot: 0,

@@ -10,6 +10,7 @@ pub mod leaf;
 mod liveness;
 mod pace;
 pub mod queue;
+pub mod requester;
 pub mod sibling;
 mod told;
 pub mod uplink;
@@ -21,6 +22,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use crate::account::Rules;
 use crate::auth::certificate::Certificate;
 use crate::auth::users::{SlowCheck, Users};
 use crate::config::model::Limits;
@@ -33,6 +35,7 @@ use crate::wire::parse::{ParseLimits, Parsed};
 use crate::wire::{Op, write};
 use compression::Level;
 use queue::{OutQueue, Pool};
+use requester::Requester;
 
 /// Names a link of a shard. Never used again for another link.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -183,8 +186,15 @@ pub trait Neighbour: Sized {
     }
     /// How log lines name it.
     fn label(&self) -> String;
+    /// Who it is to services of other accounts.
+    fn requester(&self) -> Requester {
+        Requester::default()
+    }
     /// How it stands.
     fn standing(&self) -> Standing;
+    /// Whether it may publish on `subject`; tells it if not. Asked by the shard where the account maps
+    /// subjects: permissions are about what it maps them to (authentication, subject mappings).
+    fn admit(&mut self, subject: &[u8], cx: &mut Cx<'_>) -> Result<Permit, ProtoError>;
     /// Whether a message on `subject` may go to it at all (in a queue group's name).
     fn may_hear(&self, subject: &[u8], queue: Option<&[u8]>) -> bool;
     /// Words a message for it. Answers whether it was taken.
@@ -195,6 +205,15 @@ pub trait Neighbour: Sized {
     fn announce_lame_duck(&mut self, cx: &mut Cx<'_>);
     /// The link ends, in these words; for the log and for whoever dials again.
     fn note_end(&mut self, cause: &str);
+}
+
+/// Whether a publish may go on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Permit {
+    /// It may.
+    Granted,
+    /// It may not, and its sender knows.
+    Refused,
 }
 
 /// What the shard does for a neighbour's operation.
@@ -448,6 +467,8 @@ pub struct Cx<'a> {
     pub link: LinkId,
     /// What all links share.
     pub env: &'a Env,
+    /// The account's rules; those of none before it is in one.
+    pub rules: &'a Rules,
     /// Clients connected to the server, itself included.
     pub clients: usize,
     /// Its own subscriptions (a leaf: keys).

@@ -58,14 +58,16 @@ impl Entropy for Random {
 
 /// `N` characters of letters and digits.
 pub fn name<const N: usize>(entropy: &mut dyn Entropy) -> String {
+    name_bytes::<N>(entropy).map(char::from).iter().collect()
+}
+
+/// [`name`] as bytes.
+pub(crate) fn name_bytes<const N: usize>(entropy: &mut dyn Entropy) -> [u8; N] {
     const ALPHABET: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
     let mut bytes = [0u8; N];
     entropy.fill(&mut bytes);
     // The slight bias of the remainder does not matter: 22 of these hold over 125 bits.
-    bytes
-        .iter()
-        .map(|b| char::from(ALPHABET[usize::from(*b) % ALPHABET.len()]))
-        .collect()
+    bytes.map(|b| ALPHABET[usize::from(b) % ALPHABET.len()])
 }
 
 #[cfg(test)]

@@ -8,6 +8,8 @@
 mod flow;
 mod interest;
 mod route;
+mod services;
+mod shadows;
 mod siblings;
 mod timers;
 mod trace;
@@ -21,6 +23,7 @@ use std::time::Duration;
 use foldhash::fast::FixedState;
 use hashbrown::{HashMap, HashTable};
 
+use crate::account::Rules;
 use crate::config::model::GLOBAL_ACCOUNT;
 use crate::interest::{Interest, Reach, SubId};
 use crate::link::delay::Delay;
@@ -33,6 +36,8 @@ use crate::time::Instant;
 use crate::wire::error::ProtoError;
 use crate::wire::parse::Parsed;
 use route::Scratch;
+use services::Responses;
+use shadows::Shadows;
 use siblings::Family;
 
 /// A subscriber that takes nothing for this long no longer holds its producers back; from then on
@@ -72,10 +77,20 @@ pub struct Wants {
 #[derive(Debug)]
 struct Account {
     name: Arc<str>,
+    rules: Arc<Rules>,
     interest: Interest,
+    /// Its connections in all shards of the server.
+    connections: Arc<Connections>,
     /// Leaf links that are to know of its interest.
     leafs: Vec<u32>,
     loop_name: Arc<str>,
+}
+
+/// The connections that an account has.
+#[derive(Debug, Default)]
+struct Connections {
+    clients: AtomicUsize,
+    leafs: AtomicUsize,
 }
 
 #[derive(Debug)]
@@ -192,8 +207,15 @@ pub struct Shard<N> {
     sequence: u64,
     /// Somebody reads the log at trace level; looked up once a batch.
     tracing: bool,
-    scratch: Scratch,
+    /// Lists for one message each: as many as messages are within one another.
+    scratch: Vec<Scratch>,
     family: Family,
+    shadows: Shadows,
+    responses: Responses,
+    /// Accounts whose neighbours have not heard of the last changes.
+    stale: Vec<u32>,
+    /// Of links that are in no account yet.
+    no_rules: Arc<Rules>,
 }
 
 /// A source of secrets shows nothing of itself.
@@ -206,10 +228,30 @@ impl std::fmt::Debug for Opaque {
 }
 
 impl<N: Neighbour> Shard<N> {
-    /// A shard with `$G` and the named accounts.
+    /// A shard with `$G` and the named accounts, which share nothing.
     pub fn new<'a>(
         env: impl Into<Arc<Env>>,
         accounts: impl IntoIterator<Item = &'a str>,
+        entropy: Box<dyn Entropy>,
+    ) -> Self {
+        let rules = |name: &str| Rules {
+            name: name.into(),
+            ..Rules::default()
+        };
+        let mut all = vec![rules(GLOBAL_ACCOUNT)];
+        for name in accounts {
+            if all.iter().all(|other| *other.name != *name) {
+                all.push(rules(name));
+            }
+        }
+        Shard::with_accounts(env, all, entropy)
+    }
+
+    /// A shard with these accounts: those that [`account::compile`](crate::account::compile) gives, whose
+    /// numbers rely on the order.
+    pub fn with_accounts(
+        env: impl Into<Arc<Env>>,
+        accounts: Vec<Rules>,
         mut entropy: Box<dyn Entropy>,
     ) -> Self {
         let mut seed = [0; 8];
@@ -235,27 +277,39 @@ impl<N: Neighbour> Shard<N> {
             all_clients: Arc::default(),
             sequence: 0,
             tracing: false,
-            scratch: Scratch::default(),
+            scratch: Vec::new(),
             family: Family::default(),
+            shadows: Shadows::default(),
+            responses: Responses::default(),
+            stale: Vec::new(),
+            no_rules: Arc::default(),
         };
-        for name in std::iter::once(GLOBAL_ACCOUNT).chain(accounts) {
-            if shard.by_name.contains_key(name) {
-                continue;
-            }
-            let name: Arc<str> = name.into();
+        for rules in accounts {
             let loop_name = format!("$LDS.{}", random::name::<22>(&mut *shard.entropy.0));
-            shard
-                .by_name
-                .insert(name.clone(), shard.accounts.len() as u32);
-            let seed = shard.random.draw();
-            shard.accounts.push(Account {
-                name,
-                interest: Interest::new(seed),
-                leafs: Vec::new(),
-                loop_name: loop_name.into(),
-            });
+            shard.add_account(rules.into(), loop_name.into(), Arc::default());
         }
+        shard.offer_services();
         shard
+    }
+
+    fn add_account(
+        &mut self,
+        rules: Arc<Rules>,
+        loop_name: Arc<str>,
+        connections: Arc<Connections>,
+    ) {
+        let name: Arc<str> = (*rules.name).into();
+        self.by_name
+            .insert(name.clone(), self.accounts.len() as u32);
+        let seed = self.random.draw();
+        self.accounts.push(Account {
+            name,
+            rules,
+            interest: Interest::new(seed),
+            connections,
+            leafs: Vec::new(),
+            loop_name,
+        });
     }
 
     /// What all links share.
@@ -513,18 +567,17 @@ impl<N: Neighbour> Shard<N> {
         self.check_backlogs(place, account);
     }
 
-    /// Lets the neighbour at `place` handle something and does what it asks for.
+    /// Lets the neighbour at `place` handle something; `None` if it is gone.
     #[inline]
-    fn act_with<'a>(
-        &mut self,
-        place: u32,
-        handle: impl FnOnce(&mut N, &mut Cx<'_>) -> Result<Action<'a>, ProtoError>,
-    ) {
-        let Some(link) = self.links.get_mut(place) else {
-            return;
+    fn ask<T>(&mut self, place: u32, handle: impl FnOnce(&mut N, &mut Cx<'_>) -> T) -> Option<T> {
+        let link = self.links.get_mut(place)?;
+        let rules = match self.accounts.get(link.account as usize) {
+            Some(account) => &account.rules,
+            None => &self.no_rules,
         };
         let mut cx = Cx {
             now: self.now,
+            rules,
             link: LinkId {
                 place,
                 turn: link.turn,
@@ -543,6 +596,19 @@ impl<N: Neighbour> Shard<N> {
         if self.tracing {
             trace::outgoing(&link.neighbour.label(), &link.out, mark);
         }
+        Some(result)
+    }
+
+    /// Lets the neighbour at `place` handle something and does what it asks for.
+    #[inline]
+    fn act_with<'a>(
+        &mut self,
+        place: u32,
+        handle: impl FnOnce(&mut N, &mut Cx<'_>) -> Result<Action<'a>, ProtoError>,
+    ) {
+        let Some(result) = self.ask(place, handle) else {
+            return;
+        };
         match result {
             Ok(Action::Done) => {}
             Ok(Action::Publish {

@@ -1,6 +1,7 @@
 //! The wire: bytes to operations and back. Owns every verb's spelling; knows no connection.
 
 pub mod error;
+pub(crate) mod header;
 pub mod info;
 pub mod parse;
 pub mod version;

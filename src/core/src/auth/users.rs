@@ -93,6 +93,17 @@ pub enum Identity {
     Token,
 }
 
+impl Identity {
+    /// The name or the public key; empty for those who have none.
+    pub fn name(&self) -> &str {
+        match self {
+            Identity::User(name) => name,
+            Identity::Nkey(key) => key,
+            Identity::Anonymous | Identity::Token => "",
+        }
+    }
+}
+
 impl fmt::Display for Identity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

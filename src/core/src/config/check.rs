@@ -32,6 +32,7 @@ pub fn check(config: &Config) -> Result<(), CheckError> {
         .and_then(|()| no_auth_user(config))
         .and_then(|()| system_account(config))
         .and_then(|()| websocket(config))
+        .and_then(|()| accounts(config))
         .map_err(CheckError)
 }
 
@@ -240,6 +241,12 @@ fn system_account(config: &Config) -> Result<(), String> {
         return Ok(());
     }
     Err("error resolving system account: account missing".into())
+}
+
+/// A file was checked when it was read; this is for configurations that were made.
+fn accounts(config: &Config) -> Result<(), String> {
+    let compiled = crate::account::compile(config, None);
+    compiled.map(drop).map_err(|error| error.to_string())
 }
 
 fn websocket(config: &Config) -> Result<(), String> {

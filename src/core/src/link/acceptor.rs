@@ -14,10 +14,11 @@ use crate::config::model::{Compression, ConnectionType, Secret, SubjectRules};
 use crate::interest::Reach;
 use crate::link::compression::{Choice, Level, choose, said};
 use crate::link::liveness::{Beat, Liveness};
+use crate::link::requester::Requester;
 use crate::link::told::Told;
 use crate::link::{
-    Action, ClientTls, Cx, Encoding, Env, Event, Neighbour, Offer, Outlet, Proof, Role, Secured,
-    Standing, Target, Upgrade, cluster_number, draw_nonce, leaf_limits,
+    Action, ClientTls, Cx, Encoding, Env, Event, Neighbour, Offer, Outlet, Permit, Proof, Role,
+    Secured, Standing, Target, Upgrade, cluster_number, draw_nonce, leaf_limits,
 };
 use crate::message::Message;
 use crate::subject;
@@ -361,8 +362,8 @@ impl Acceptor {
         cx: &mut Cx<'_>,
     ) -> Result<Action<'a>, ProtoError> {
         self.liveness.credit();
-        if !self.rules.may_receive(cx.now, message.subject) {
-            return self.forbid(ProtoError::PublishDenied(message.subject.into()), cx);
+        if cx.rules.mappings.is_empty() && self.admit(message.subject, cx)? == Permit::Refused {
+            return Ok(Action::Done);
         }
         Ok(Action::Publish {
             message,
@@ -392,7 +393,10 @@ impl Acceptor {
             };
             return self.forbid(error, cx);
         }
-        let most = cx.env.limits.max_subscriptions;
+        let most = cx
+            .rules
+            .limits
+            .subscriptions(cx.env.limits.max_subscriptions);
         if most.is_some_and(|most| cx.subscriptions >= most) {
             log::warn!("{} - maximum subscriptions exceeded", self.prefix());
             cx.refuse(&ProtoError::MaxSubscriptions);
@@ -607,6 +611,18 @@ impl Neighbour for Acceptor {
         self.prefix().to_string()
     }
 
+    fn requester(&self) -> Requester {
+        Requester {
+            number: self.who.number,
+            host: self.who.address.ip().to_string(),
+            name: self.who.leaf.name.clone(),
+            version: self.who.leaf.version.clone(),
+            kind: "Leafnode",
+            round_trip: self.liveness.round_trip(),
+            ..Requester::default()
+        }
+    }
+
     #[inline]
     fn standing(&self) -> Standing {
         Standing {
@@ -620,6 +636,15 @@ impl Neighbour for Acceptor {
             isolated: self.isolated,
             echo: false,
         }
+    }
+
+    #[inline]
+    fn admit(&mut self, subject: &[u8], cx: &mut Cx<'_>) -> Result<Permit, ProtoError> {
+        if self.rules.may_receive(cx.now, subject) {
+            return Ok(Permit::Granted);
+        }
+        self.forbid(ProtoError::PublishDenied(subject.into()), cx)?;
+        Ok(Permit::Refused)
     }
 
     #[inline]

@@ -11,10 +11,11 @@ use crate::auth::users::{AuthError, Claim, Outcome, Users, Verdict};
 use crate::config::model::{ConnectionType, Secret};
 use crate::interest::Reach;
 use crate::link::liveness::{Beat, Liveness};
+use crate::link::requester::Requester;
 use crate::link::websocket::{WebsocketPort, WebsocketVisit};
 use crate::link::{
-    Action, ClientTls, Cx, Encoding, Env, Neighbour, Offer, Outlet, Proof, Role, Secured, Standing,
-    Target, Upgrade, draw_nonce,
+    Action, ClientTls, Cx, Encoding, Env, Neighbour, Offer, Outlet, Permit, Proof, Role, Secured,
+    Standing, Target, Upgrade, draw_nonce,
 };
 use crate::message::Message;
 use crate::subject;
@@ -366,12 +367,12 @@ impl Client {
         {
             return Ok(self.refuse(&ProtoError::ReplyDenied(reply.into()), cx));
         }
-        if let Some(perms) = &mut self.perms
-            && !perms.may_publish(cx.now, message.subject)
-        {
-            return Ok(self.refuse(&ProtoError::PublishDenied(message.subject.into()), cx));
+        if message.body.len() > cx.rules.limits.payload(usize::MAX) {
+            return Err(ProtoError::PayloadTooLarge);
         }
-        self.ok(cx);
+        if cx.rules.mappings.is_empty() && self.admit(message.subject, cx)? == Permit::Refused {
+            return Ok(Action::Done);
+        }
         let wants_no_responders = self.options.no_responders && message.reply.is_some();
         Ok(Action::Publish {
             message,
@@ -409,8 +410,10 @@ impl Client {
         {
             return self.refuse(&ProtoError::TooManyTokens(subject.into()), cx);
         }
-        if limits
-            .max_subscriptions
+        if cx
+            .rules
+            .limits
+            .subscriptions(limits.max_subscriptions)
             .is_some_and(|max| cx.subscriptions >= max)
         {
             return self.refuse(&ProtoError::MaxSubscriptions, cx);
@@ -627,6 +630,23 @@ impl Neighbour for Client {
         self.prefix().to_string()
     }
 
+    fn requester(&self) -> Requester {
+        let user = self.who.verdict.as_ref();
+        Requester {
+            number: self.who.number,
+            host: self.who.address.ip().to_string(),
+            user: user.map_or(String::new(), |verdict| verdict.identity.name().into()),
+            kind: "Client",
+            client_type: match self.kind() {
+                ConnectionType::Websocket => "websocket",
+                _ => "nats",
+            },
+            round_trip: self.liveness.round_trip(),
+            ..Requester::default()
+        }
+        .with_label(&self.who.label)
+    }
+
     #[inline]
     fn standing(&self) -> Standing {
         Standing {
@@ -636,6 +656,18 @@ impl Neighbour for Client {
             isolated: false,
             echo: self.options.echo,
         }
+    }
+
+    #[inline]
+    fn admit(&mut self, subject: &[u8], cx: &mut Cx<'_>) -> Result<Permit, ProtoError> {
+        if let Some(perms) = &mut self.perms
+            && !perms.may_publish(cx.now, subject)
+        {
+            self.refuse(&ProtoError::PublishDenied(subject.into()), cx);
+            return Ok(Permit::Refused);
+        }
+        self.ok(cx);
+        Ok(Permit::Granted)
     }
 
     fn may_hear(&self, subject: &[u8], queue: Option<&[u8]>) -> bool {

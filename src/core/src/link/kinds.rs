@@ -38,9 +38,10 @@ macro_rules! neighbours {
         const _: () = {
             use std::time::Duration;
             use $crate::link::{
-                Action, Cx, Encoding, Env, Neighbour, Offer, Outlet, Proof, Secured, Standing,
-                Target,
+                Action, Cx, Encoding, Env, Neighbour, Offer, Outlet, Permit, Proof, Secured,
+                Standing, Target,
             };
+            use $crate::link::requester::Requester;
             use $crate::message::Message;
             use $crate::time::Instant;
             use $crate::wire::Op;
@@ -126,9 +127,21 @@ macro_rules! neighbours {
                     ask!(one, self => one.label())
                 }
 
+                fn requester(&self) -> Requester {
+                    ask!(one, self => one.requester())
+                }
+
                 #[inline]
                 fn standing(&self) -> Standing {
                     ask!(one, self => one.standing())
+                }
+
+                fn admit(
+                    &mut self,
+                    subject: &[u8],
+                    cx: &mut Cx<'_>,
+                ) -> Result<Permit, ProtoError> {
+                    ask!(one, self => one.admit(subject, cx))
                 }
 
                 #[inline]

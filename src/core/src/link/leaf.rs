@@ -14,8 +14,8 @@ use crate::link::liveness::{Beat, Liveness};
 use crate::link::told::Told;
 use crate::link::uplink::Attempt;
 use crate::link::{
-    Action, Cx, Encoding, Env, Event, Neighbour, Offer, Outlet, Proof, Role, Secured, Standing,
-    Target, Upgrade, cluster_number, leaf_limits,
+    Action, Cx, Encoding, Env, Event, Neighbour, Offer, Outlet, Permit, Proof, Role, Secured,
+    Standing, Target, Upgrade, cluster_number, leaf_limits,
 };
 use crate::message::Message;
 use crate::subject;
@@ -531,7 +531,9 @@ impl Neighbour for Leaf {
         match op {
             Op::Publish(message) if self.is_open() => {
                 self.liveness.credit();
-                if !self.rules.may_receive(message.subject) {
+                if cx.rules.mappings.is_empty()
+                    && self.admit(message.subject, cx)? == Permit::Refused
+                {
                     return Ok(Action::Done);
                 }
                 Ok(Action::Publish {
@@ -712,6 +714,16 @@ impl Neighbour for Leaf {
             cluster: self.hub.cluster,
             isolated: self.remote.isolate,
             echo: false,
+        }
+    }
+
+    /// A hub that sends what we do not take is not told.
+    #[inline]
+    fn admit(&mut self, subject: &[u8], _: &mut Cx<'_>) -> Result<Permit, ProtoError> {
+        if self.rules.may_receive(subject) {
+            Ok(Permit::Granted)
+        } else {
+            Ok(Permit::Refused)
         }
     }
 

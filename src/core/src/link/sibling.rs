@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use crate::interest::Reach;
 use crate::link::{
-    Action, Cx, Encoding, Env, LinkId, Neighbour, Offer, Outlet, Proof, Role, Secured, Standing,
-    Target,
+    Action, Cx, Encoding, Env, LinkId, Neighbour, Offer, Outlet, Permit, Proof, Role, Secured,
+    Standing, Target,
 };
 use crate::message::Message;
 use crate::time::Instant;
@@ -32,8 +32,19 @@ pub struct Origin {
     pub(crate) standing: Standing,
     /// It has crossed from another shard.
     pub(crate) crossed: Crossed,
+    /// Which queue groups it is for.
+    pub(crate) groups: Groups,
     /// Not 0: whether anybody heard it is to be [answered](Notice::Heard) under this number.
     pub(crate) question: u64,
+}
+
+/// Which queue groups of a subject a message is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Groups {
+    /// All.
+    Any,
+    /// Those it names: where a server or a sibling has chosen already.
+    Named,
 }
 
 /// Whether a message is where it arrived.
@@ -94,6 +105,7 @@ impl Origin {
                 echo: false,
             },
             crossed: Crossed::From(place),
+            groups: Groups::Named,
             question: long(reader).unwrap_or_default(),
         }
     }
@@ -129,6 +141,11 @@ impl PartyId {
     pub(crate) fn leaf(place: u32, certainty: Certainty) -> Self {
         let filtered = u32::from(certainty == Certainty::Filtered);
         PartyId((place << 2) | filtered << 1 | 1)
+    }
+
+    /// Whether it is a leaf link.
+    pub(crate) fn is_leaf(self) -> bool {
+        self.0 & 1 == 1
     }
 
     /// What is known of its interest.
@@ -493,6 +510,11 @@ impl Neighbour for Sibling {
         }
     }
 
+    /// It was asked there.
+    fn admit(&mut self, _: &[u8], _: &mut Cx<'_>) -> Result<Permit, ProtoError> {
+        Ok(Permit::Granted)
+    }
+
     /// Its own rules are asked there.
     #[inline]
     fn may_hear(&self, _: &[u8], _: Option<&[u8]>) -> bool {
@@ -542,6 +564,7 @@ mod tests {
                     ..Sibling.standing()
                 },
                 crossed: Crossed::From(3),
+                groups: Groups::Named,
                 question: 1 << 33,
             };
             let message = Message {

@@ -7,7 +7,7 @@ use hashbrown::HashTable;
 
 use super::{Shard, trace};
 use crate::interest::{Interest, Reach, SubId};
-use crate::link::{Body, Neighbour, Offer, Outlet, Role};
+use crate::link::{Body, Neighbour, Offer, Outlet, Role, Standing};
 use crate::slab::NONE;
 use crate::wire::error::ProtoError;
 use crate::wire::write;
@@ -42,10 +42,11 @@ impl Keys<'_> {
         weight: u32,
         place: u32,
         party: u32,
-    ) {
+    ) -> SubId {
         let hash = self.hasher.hash_one((subject, queue));
         if let Some(id) = self.find(hash, subject, queue) {
-            return self.interest.set_weight(id, weight);
+            self.interest.set_weight(id, weight);
+            return id;
         }
         let id = self
             .interest
@@ -63,19 +64,24 @@ impl Keys<'_> {
                 hasher.hash_one((subject, interest.group_name(sub.group)))
             })
         });
+        id
     }
 
-    /// Takes a key away.
-    pub(super) fn clear(self, subject: &[u8], queue: Option<&[u8]>) {
+    /// Takes a key away. Answers which it was.
+    pub(super) fn clear(self, subject: &[u8], queue: Option<&[u8]>) -> Option<SubId> {
         let hash = self.hasher.hash_one((subject, queue));
-        let Some(id) = self.find(hash, subject, queue) else {
-            return;
-        };
+        let id = self.find(hash, subject, queue)?;
         if let Ok(found) = self.subs.find_entry(hash, |other| *other == id) {
             found.remove();
         }
         self.interest.remove(id);
+        Some(id)
     }
+}
+
+/// Whether an account's limits count a connection: clients, and leafs that dialled us.
+fn counts(standing: Standing) -> bool {
+    standing.role != Role::Upstream
 }
 
 impl<N: Neighbour> Shard<N> {
@@ -85,6 +91,13 @@ impl<N: Neighbour> Shard<N> {
             log::error!("account {account:?} of a user does not exist");
             return self.fail(place, &ProtoError::AuthorizationViolation);
         };
+        let Some(link) = self.links.get(place) else {
+            return;
+        };
+        let standing = link.neighbour.standing();
+        if counts(standing) && !self.admit_to(at, standing.reach) {
+            return self.fail(place, &ProtoError::MaxAccountConnections);
+        }
         if let Some(link) = self.links.get_mut(place) {
             link.account = at;
         }
@@ -128,12 +141,14 @@ impl<N: Neighbour> Shard<N> {
         };
         let is_leaf = account.leafs.contains(&place);
         account.leafs.retain(|leaf| *leaf != place);
+        let standing = link.neighbour.standing();
+        if counts(standing) {
+            self.leave_account(at, standing.reach);
+        }
         for id in subs {
             if is_leaf {
-                // Told as a whole below.
-                if let Some(account) = self.accounts.get_mut(at as usize) {
-                    account.interest.remove(id);
-                }
+                // Siblings are told of all of them together below.
+                self.remove_key(at, id);
             } else {
                 self.remove_client_sub(at, id);
             }
@@ -193,6 +208,7 @@ impl<N: Neighbour> Shard<N> {
                 .map_or(0, |sub| hasher.hash_one(sub.sid.as_bytes()))
         });
         self.show_client_beside(at, id);
+        self.shadow_client(place, at, id, subject);
     }
 
     pub(super) fn unsubscribe(&mut self, place: u32, sid: &[u8], max: Option<u64>) {
@@ -237,20 +253,16 @@ impl<N: Neighbour> Shard<N> {
             let name = account.name.as_bytes().into();
             return self.fail(place, &ProtoError::LoopDetected { account: name });
         }
-        let name = queue.map(|(name, _)| name);
-        let weight = queue.map_or(1, |(_, weight)| weight);
         let Some(link) = self.links.get_mut(place) else {
             return;
         };
-        let Some(account) = self.accounts.get_mut(link.account as usize) else {
-            return;
-        };
-        let keys = Keys {
-            subs: &mut link.subs,
-            interest: &mut account.interest,
-            hasher: &self.hasher,
-        };
-        keys.set(subject, name, weight, place, NONE);
+        let mut subs = std::mem::take(&mut link.subs);
+        self.set_key(&mut subs, at, subject, queue, place, NONE);
+        if let Some(link) = self.links.get_mut(place) {
+            link.subs = subs;
+        }
+        let name = queue.map(|(name, _)| name);
+        let weight = queue.map_or(1, |(_, weight)| weight);
         self.show_key_beside(place, subject, name, weight);
     }
 
@@ -258,20 +270,22 @@ impl<N: Neighbour> Shard<N> {
         let Some(link) = self.links.get_mut(place) else {
             return;
         };
-        let Some(account) = self.accounts.get_mut(link.account as usize) else {
-            return;
-        };
-        let keys = Keys {
-            subs: &mut link.subs,
-            interest: &mut account.interest,
-            hasher: &self.hasher,
-        };
-        keys.clear(subject, queue);
+        let at = link.account;
+        let mut subs = std::mem::take(&mut link.subs);
+        self.clear_key(&mut subs, at, subject, queue);
+        if let Some(link) = self.links.get_mut(place) {
+            link.subs = subs;
+        }
         self.show_key_beside(place, subject, queue, 0);
     }
 
     /// Tells the leaf links of an account what changed since they were last told.
     pub(super) fn show_changes(&mut self, at: u32) {
+        if !self.stale.is_empty() {
+            for at in std::mem::take(&mut self.stale) {
+                self.show_changes(at);
+            }
+        }
         let Some(account) = self.accounts.get_mut(at as usize) else {
             return;
         };

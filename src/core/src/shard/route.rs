@@ -1,10 +1,12 @@
 //! Where one message goes: plain subscribers, one member of each queue group, each leaf link at most
 //! once (leaf protocol, message flow).
 
+use super::shadows::{Shadow, renamed};
 use super::{Shard, trace};
+use crate::account::mapping::Mapped;
 use crate::interest::{EntryId, GroupId, Reach, Sub, SubId};
-use crate::link::sibling::{Certainty, Crossed, Origin};
-use crate::link::{Body, LinkId, Neighbour, Outlet, Role, Target};
+use crate::link::sibling::{Certainty, Crossed, Groups, Origin};
+use crate::link::{Body, LinkId, Neighbour, Outlet, Permit, Role, Target};
 use crate::message::Message;
 use crate::random;
 use crate::slab::NONE;
@@ -23,6 +25,12 @@ pub(super) struct Scratch {
     finished: Vec<(u32, SubId)>,
 }
 
+impl Scratch {
+    fn is_empty(&self) -> bool {
+        self.local.is_empty() && self.distant.is_empty() && self.groups.is_empty()
+    }
+}
+
 /// Who in a queue group gets a message.
 enum Member {
     /// A subscription of this shard.
@@ -38,6 +46,13 @@ struct Distant {
     /// What it was chosen for.
     group: GroupId,
     certainty: Certainty,
+    /// By which it wants it under another subject; [`NONE`]: under this one.
+    shadow: u32,
+}
+
+/// The shadow of a key of one of our own links; siblings see to theirs.
+fn own_shadow(sub: &Sub) -> u32 {
+    if sub.party == NONE { sub.shadow } else { NONE }
 }
 
 /// What the publisher wants to know.
@@ -59,14 +74,19 @@ impl<N: Neighbour> Shard<N> {
         };
         link.traffic.in_msgs += 1;
         link.traffic.in_bytes += message.body.len() as u64;
+        let standing = link.neighbour.standing();
         let origin = Origin {
             account: link.account,
             producer: LinkId {
                 place: from,
                 turn: link.turn,
             },
-            standing: link.neighbour.standing(),
+            standing,
             crossed: Crossed::Not,
+            groups: match standing.reach {
+                Reach::Local => Groups::Any,
+                Reach::Distant => Groups::Named,
+            },
             question: 0,
         };
         let wish = if wants_no_responders {
@@ -74,10 +94,51 @@ impl<N: Neighbour> Shard<N> {
         } else {
             Wish::Nothing
         };
-        let heard = self.route(origin, message, wish);
+        let Some(account) = self.accounts.get(origin.account as usize) else {
+            return;
+        };
+        let heard = if account.rules.mappings.is_empty() {
+            self.route(origin, message, wish)
+        } else {
+            let Some(heard) = self.publish_mapped(origin, message, wish) else {
+                return;
+            };
+            heard
+        };
         if heard == 0 && wants_no_responders {
             self.answer_no_responders(from, message);
         }
+    }
+
+    /// Routes a message under the subject that its account maps it to. Permissions are about that one.
+    /// `None`: its sender may not.
+    fn publish_mapped(
+        &mut self,
+        origin: Origin,
+        message: &Message<'_>,
+        wish: Wish,
+    ) -> Option<usize> {
+        let from = origin.producer.place;
+        let account = self.accounts.get(origin.account as usize)?;
+        let mut changed = Vec::new();
+        let mappings = &account.rules.mappings;
+        let mapped = mappings.map(message.subject, &mut self.random, &mut changed);
+        let subject = match mapped {
+            Mapped::Same | Mapped::Dropped => message.subject,
+            Mapped::Changed => &changed,
+        };
+        match self.ask(from, |neighbour, cx| neighbour.admit(subject, cx))? {
+            Ok(Permit::Granted) => {}
+            Ok(Permit::Refused) => return None,
+            Err(error) => {
+                self.fail(from, &error);
+                return None;
+            }
+        }
+        if mapped == Mapped::Dropped {
+            return Some(0);
+        }
+        Some(self.route(origin, &renamed(message, subject), wish))
     }
 
     /// Answers how many were reached, as far as that is known here.
@@ -85,9 +146,7 @@ impl<N: Neighbour> Shard<N> {
         let Some(account) = self.accounts.get_mut(origin.account as usize) else {
             return 0;
         };
-        self.sequence += 1;
-
-        let scratch = &mut self.scratch;
+        let mut scratch = self.scratch.pop().unwrap_or_default();
         let interest = &mut account.interest;
         interest.matching(message.subject, &mut |id, entry| {
             scratch.local.extend_from_slice(entry.plain.local());
@@ -97,32 +156,30 @@ impl<N: Neighbour> Shard<N> {
                     link: sub.0,
                     group: GroupId::PLAIN,
                     certainty: Certainty::Sure,
+                    shadow: NONE,
                 });
             }
             scratch
                 .groups
                 .extend(entry.groups().iter().map(|group| (group.id, id)));
         });
-        if scratch.local.is_empty() && scratch.distant.is_empty() && scratch.groups.is_empty() {
-            return 0;
+        let mut heard = 0;
+        if !scratch.is_empty() {
+            self.resolve_distant(&origin, message, &mut scratch);
+            if !scratch.groups.is_empty() {
+                self.choose_members(&origin, message, &mut scratch);
+            }
+            heard = self.deliver_all(&mut origin, message, &mut scratch, wish);
+            for (place, sub) in scratch.finished.drain(..) {
+                self.end_sub(place, sub);
+            }
+            scratch.local.clear();
+            scratch.distant.clear();
+            scratch.groups.clear();
         }
-        // Out of the way of what follows, which needs all of the shard.
-        let mut scratch = std::mem::take(scratch);
-        self.resolve_distant(&origin, message, &mut scratch);
-        if !scratch.groups.is_empty() {
-            self.choose_members(&origin, message, &mut scratch);
+        if scratch.local.capacity() <= KEEP {
+            self.scratch.push(scratch);
         }
-        let heard = self.deliver_all(&mut origin, message, &mut scratch, wish);
-        for (place, sub) in scratch.finished.drain(..) {
-            self.end_sub(place, sub);
-        }
-        scratch.local.clear();
-        scratch.distant.clear();
-        scratch.groups.clear();
-        if scratch.local.capacity() > KEEP {
-            scratch = Scratch::default();
-        }
-        self.scratch = scratch;
         heard
     }
 
@@ -134,6 +191,7 @@ impl<N: Neighbour> Shard<N> {
             sub.is_some_and(|sub| {
                 distant.link = sub.link;
                 distant.certainty = self.certainty_of(sub);
+                distant.shadow = own_shadow(sub);
                 self.may_cross(origin, sub, message.subject)
             })
         });
@@ -147,9 +205,7 @@ impl<N: Neighbour> Shard<N> {
             let Some((group, _)) = run.first() else {
                 continue;
             };
-            // A server names the groups it wants served, and so does a sibling.
-            let names = origin.standing.reach == Reach::Distant || origin.crossed != Crossed::Not;
-            if names && !self.is_named(origin, *group, message) {
+            if origin.groups == Groups::Named && !self.is_named(origin, *group, message) {
                 continue;
             }
             match self.choose_client(origin, message, run) {
@@ -158,13 +214,15 @@ impl<N: Neighbour> Shard<N> {
                     link,
                     group: *group,
                     certainty,
+                    shadow: NONE,
                 }),
                 None => {
-                    if let Some(link) = self.choose_distant(origin, message, run) {
+                    if let Some((link, shadow)) = self.choose_distant(origin, message, run) {
                         scratch.distant.push(Distant {
                             link,
                             group: *group,
                             certainty: Certainty::Sure,
+                            shadow,
                         });
                     }
                 }
@@ -254,25 +312,25 @@ impl<N: Neighbour> Shard<N> {
             .or_else(doubtful)
     }
 
-    /// A link in proportion to the members behind it.
+    /// A link in proportion to the members behind it, and the shadow by which it is one.
     fn choose_distant(
         &mut self,
         origin: &Origin,
         message: &Message<'_>,
         run: &[(GroupId, EntryId)],
-    ) -> Option<u32> {
+    ) -> Option<(u32, u32)> {
         let draw = self.random.draw();
         let weighted = || {
             self.distant_members(origin, message, run)
-                .map(|sub| (sub.link, u64::from(sub.weight)))
+                .map(|sub| ((sub.link, own_shadow(sub)), u64::from(sub.weight)))
         };
         let total: u64 = weighted().map(|(_, weight)| weight).sum();
         let mut left = random::scale(draw, total);
         weighted()
             .filter(|(_, weight)| *weight > 0)
-            .find_map(|(link, weight)| {
+            .find_map(|(chosen, weight)| {
                 if left < weight {
-                    return Some(link);
+                    return Some(chosen);
                 }
                 left -= weight;
                 None
@@ -333,7 +391,9 @@ impl<N: Neighbour> Shard<N> {
             return false;
         };
         let cluster = origin.standing.cluster;
-        (cluster == 0 || cluster != standing.cluster) && link.neighbour.may_hear(subject, None)
+        (cluster == 0 || cluster != standing.cluster)
+            // Of a shadow, the link knows another subject (see `deliver_import`).
+            && (own_shadow(sub) != NONE || link.neighbour.may_hear(subject, None))
     }
 
     /// Answers how many were reached.
@@ -360,6 +420,8 @@ impl<N: Neighbour> Shard<N> {
             let mut all = scratch.distant.iter();
             all.all(|distant| distant.certainty == Certainty::Filtered)
         };
+        // What was reached by a message within this one is not marked as reached by it.
+        self.sequence += 1;
         if N::HAS_SIBLINGS && wish == Wish::ToKnow && heard == 0 && all_doubtful() {
             origin.question = self.sequence;
         }
@@ -368,8 +430,12 @@ impl<N: Neighbour> Shard<N> {
             let Some(distant) = scratch.distant.get(i).copied() else {
                 break;
             };
-            asked +=
-                usize::from(self.deliver_distant(origin, message, distant.link, &body, scratch));
+            let reached = if distant.shadow == NONE {
+                self.deliver_distant(origin, message, distant.link, &body, scratch)
+            } else {
+                self.deliver_import(origin, message, i, &body, scratch)
+            };
+            asked += usize::from(reached);
         }
         if origin.question != 0 && origin.crossed == Crossed::Not {
             self.await_answers(origin.question, asked);
@@ -386,29 +452,55 @@ impl<N: Neighbour> Shard<N> {
         body: &Body,
         finished: &mut Vec<(u32, SubId)>,
     ) -> bool {
-        let Some(account) = self.accounts.get_mut(origin.account as usize) else {
-            return false;
-        };
-        let Some(sub) = account.interest.sub(id) else {
+        let Some(sub) = self.interest_of(origin).and_then(|all| all.sub(id)) else {
             return false;
         };
         let (place, filtered) = (sub.link, sub.filtered);
+        // The subscription that counts, and the account it is in.
+        let mut counted = (origin.account, id);
+        let local;
+        let mut renamed_message;
+        let mut message = message;
+        if sub.shadow != NONE {
+            match self.shadow_of(sub) {
+                Some(Shadow::Service(service)) => return self.request(origin, message, service),
+                Some(Shadow::Responses) => return self.respond(origin, message),
+                Some(Shadow::Stream(shadow)) => {
+                    let Some(subject) = self.local_subject(&shadow, message.subject) else {
+                        return false;
+                    };
+                    local = subject;
+                    renamed_message = renamed(message, &local);
+                    message = &mut renamed_message;
+                    counted = (shadow.importer, shadow.parent);
+                }
+                None => return false,
+            }
+        }
         let own = place == origin.producer.place && origin.crossed == Crossed::Not;
         if own && !origin.standing.echo {
             return false;
         }
         // Only what was just chosen is asked about its group: the plain ones have none.
         if filtered {
-            let queue = account.interest.group_name(sub.group);
+            let interest = self.interest_of(origin);
+            let queue = interest.and_then(|interest| {
+                let sub = interest.sub(id)?;
+                interest.group_name(sub.group)
+            });
             let may = |link: &super::Link<N>| link.neighbour.may_hear(message.subject, queue);
             if !self.links.get(place).is_some_and(may) {
                 return false;
             }
         }
-        let Some(sub) = account.interest.sub_mut(id) else {
+        let Some(link) = self.links.get_mut(place) else {
             return false;
         };
-        let Some(link) = self.links.get_mut(place) else {
+        let (account, counter) = counted;
+        let Some(counter_of) = self.accounts.get_mut(account as usize) else {
+            return false;
+        };
+        let Some(sub) = counter_of.interest.sub_mut(counter) else {
             return false;
         };
         if sub.delivered >= sub.max {
@@ -422,7 +514,7 @@ impl<N: Neighbour> Shard<N> {
         }
         sub.delivered += 1;
         if sub.delivered >= sub.max {
-            finished.push((place, id));
+            finished.push((place, counter));
         }
         let mark = link.out.mark();
         let mut outlet = Outlet {
@@ -459,14 +551,66 @@ impl<N: Neighbour> Shard<N> {
         {
             return false;
         }
-        let taken = self.word_for_link(origin, message, place, body, scratch);
+        if let Some(link) = self.links.get_mut(place) {
+            link.mark = sequence;
+        }
+        let same = |distant: &Distant| distant.link == place && distant.shadow == NONE;
+        let taken = self.word_for_link(origin, message, place, body, scratch, same);
         if taken {
             self.delivered(origin, place, message);
         }
         taken
     }
 
-    /// The one copy for a link, with all the queue groups it was chosen for.
+    /// One copy for a link for each import by which it wants the message, under the subject it has there.
+    fn deliver_import(
+        &mut self,
+        origin: &Origin,
+        message: &Message<'_>,
+        at: usize,
+        body: &Body,
+        scratch: &Scratch,
+    ) -> bool {
+        let import = |distant: &Distant| {
+            let shadow = self.shadows.get(distant.shadow)?;
+            Some((distant.link, shadow.import()?))
+        };
+        let Some(distant) = scratch.distant.get(at) else {
+            return false;
+        };
+        let (wanted, place) = (import(distant), distant.link);
+        let mut earlier = scratch.distant.iter().take(at);
+        if wanted.is_none() || earlier.any(|other| import(other) == wanted) {
+            return false;
+        }
+        let Some(Shadow::Stream(shadow)) = self.shadows.get(distant.shadow) else {
+            return false;
+        };
+        let Some(subject) = self.local_subject(&shadow, message.subject) else {
+            return false;
+        };
+        let may = |link: &super::Link<N>| link.neighbour.may_hear(&subject, None);
+        if !self.links.get(place).is_some_and(may) {
+            return false;
+        }
+        let same: Vec<bool> = scratch
+            .distant
+            .iter()
+            .map(|other| import(other) == wanted)
+            .collect();
+        let mut same = same.into_iter();
+        let message = renamed(message, &subject);
+        let taken = self.word_for_link(origin, &message, place, body, scratch, |_| {
+            same.next().unwrap_or(false)
+        });
+        if taken {
+            self.delivered(origin, place, &message);
+        }
+        taken
+    }
+
+    /// The one copy for a link, with all the queue groups it was chosen for: those of the entries that
+    /// `same` accepts.
     fn word_for_link(
         &mut self,
         origin: &Origin,
@@ -474,6 +618,7 @@ impl<N: Neighbour> Shard<N> {
         place: u32,
         body: &Body,
         scratch: &Scratch,
+        mut same: impl FnMut(&Distant) -> bool,
     ) -> bool {
         let Some(account) = self.accounts.get(origin.account as usize) else {
             return false;
@@ -481,7 +626,7 @@ impl<N: Neighbour> Shard<N> {
         let mut names: heapless::Vec<&[u8], 16> = heapless::Vec::new();
         let mut spilled = Vec::new();
         for distant in &scratch.distant {
-            if distant.link == place
+            if same(distant)
                 && distant.group != GroupId::PLAIN
                 && let Some(name) = account.interest.group_name(distant.group)
                 && let Err(name) = names.push(name)
@@ -496,7 +641,6 @@ impl<N: Neighbour> Shard<N> {
         let Some(link) = self.links.get_mut(place) else {
             return false;
         };
-        link.mark = self.sequence;
         // Losing a message is allowed, losing the link is worse, and memory has an end.
         let queued = link.out.len();
         let fits = queued + message.body.len() <= self.env.limits.max_pending;

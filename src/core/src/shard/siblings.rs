@@ -7,10 +7,11 @@ use foldhash::fast::FixedState;
 use hashbrown::hash_map::Entry;
 use hashbrown::{HashMap, HashTable};
 
-use super::interest::Keys;
+use super::Shard;
+use super::flow::Hold;
 use super::route::Wish;
-use super::{Account, Shard, flow::Hold};
-use crate::interest::{EntryId, GroupId, Interest, Reach, Sub, SubId};
+use super::shadows::Shadows;
+use crate::interest::{EntryId, GroupId, Reach, Sub, SubId};
 use crate::link::sibling::{Certainty, Notice, ORIGIN, Origin, PartyId};
 use crate::link::{LinkId, Neighbour, Role, Standing};
 use crate::message::Message;
@@ -54,17 +55,15 @@ impl<N: Neighbour> Shard<N> {
         shard.all_clients = self.all_clients.clone();
         shard.accounts.clear();
         shard.by_name.clear();
+        shard.shadows = Shadows::default();
         for account in &self.accounts {
-            let at = shard.accounts.len() as u32;
-            shard.by_name.insert(account.name.clone(), at);
-            let seed = shard.random.draw();
-            shard.accounts.push(Account {
-                name: account.name.clone(),
-                interest: Interest::new(seed),
-                leafs: Vec::new(),
-                loop_name: account.loop_name.clone(),
-            });
+            shard.add_account(
+                account.rules.clone(),
+                account.loop_name.clone(),
+                account.connections.clone(),
+            );
         }
+        shard.offer_services();
         shard
     }
 
@@ -206,10 +205,8 @@ impl<N: Neighbour> Shard<N> {
                     return;
                 };
                 self.stand_in(place, party.account);
-                if let Some(account) = self.accounts.get_mut(party.account as usize) {
-                    for id in party.subs {
-                        account.interest.remove(id);
-                    }
+                for id in party.subs {
+                    self.remove_key(party.account, id);
                 }
             }
             Notice::Interest {
@@ -221,24 +218,25 @@ impl<N: Neighbour> Shard<N> {
                 let Some(key) = self.family.by_name.get(&(place, party)).copied() else {
                     return;
                 };
-                let Some(party) = self.family.parties.get(key) else {
+                let Some(its) = self.family.parties.get_mut(key) else {
                     return;
                 };
-                self.stand_in(place, party.account);
-                let Some(party) = self.family.parties.get_mut(key) else {
-                    return;
-                };
-                let Some(account) = self.accounts.get_mut(party.account as usize) else {
-                    return;
-                };
-                let keys = Keys {
-                    subs: &mut party.subs,
-                    interest: &mut account.interest,
-                    hasher: &self.hasher,
-                };
+                let at = its.account;
+                let mut subs = std::mem::take(&mut its.subs);
+                self.stand_in(place, at);
+                let queue_weight = queue.map(|name| (name, weight));
                 match weight {
-                    0 => keys.clear(subject, queue),
-                    weight => keys.set(subject, queue, weight, place, key),
+                    0 => self.clear_key(&mut subs, at, subject, queue),
+                    _ if party.is_leaf() => {
+                        self.set_key(&mut subs, at, subject, queue_weight, place, key);
+                    }
+                    // Of the shadows of clients we are told.
+                    _ => {
+                        self.set_plain_key(&mut subs, at, subject, queue_weight, place, key);
+                    }
+                }
+                if let Some(its) = self.family.parties.get_mut(key) {
+                    its.subs = subs;
                 }
             }
             Notice::Hold { producer } => self.count_hold(producer, Hold::Begins),
@@ -284,7 +282,7 @@ impl<N: Neighbour> Shard<N> {
         }
     }
 
-    fn say_to_all_beside(&mut self, notice: Notice<'_>) {
+    pub(super) fn say_to_all_beside(&mut self, notice: Notice<'_>) {
         for i in 0..self.family.siblings.len() {
             if let Some(place) = self.family.siblings.get(i).copied() {
                 self.say_beside(place, |out| notice.write(out));
@@ -335,7 +333,9 @@ impl<N: Neighbour> Shard<N> {
         let alone = self.is_alone();
         let interest = &mut self.accounts.get_mut(at as usize)?.interest;
         if alone {
-            return interest.remove(id);
+            let sub = interest.remove(id);
+            self.drop_shadows(at, id);
+            return sub;
         }
         let sub = interest.sub(id)?;
         let subject = interest.entry(sub.entry)?.subject.clone();
@@ -351,6 +351,7 @@ impl<N: Neighbour> Shard<N> {
                 count.remove();
             }
         }
+        self.drop_shadows(at, id);
         let count = self.count_clients(key, certainty);
         if queue.is_some() || count == 0 {
             self.say_to_all_beside(Notice::Interest {
@@ -366,6 +367,10 @@ impl<N: Neighbour> Shard<N> {
     /// Our clients on a subject, in a group or outside of any.
     fn count_clients(&self, key: (u32, EntryId, GroupId), certainty: Certainty) -> u32 {
         let (at, entry, group) = key;
+        let own = match group {
+            GroupId::PLAIN => self.shadows.own(at, entry),
+            _ => 0,
+        };
         let filtered = self.family.filtered.get(&key).copied().unwrap_or(0);
         if certainty == Certainty::Filtered {
             return filtered;
@@ -377,7 +382,7 @@ impl<N: Neighbour> Shard<N> {
         let all = entry
             .and_then(|entry| entry.members(group))
             .map_or(0, |members| members.local().len() as u32);
-        all.saturating_sub(filtered)
+        all.saturating_sub(filtered + own)
     }
 
     /// A link to another server takes part from now on.

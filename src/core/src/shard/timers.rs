@@ -4,6 +4,7 @@ use std::cmp::Reverse;
 
 use super::{PATIENCE, Shard};
 use crate::link::{Action, Neighbour};
+use crate::slab::NONE;
 use crate::time::Instant;
 
 impl<N: Neighbour> Shard<N> {
@@ -37,6 +38,10 @@ impl<N: Neighbour> Shard<N> {
             && at <= now
         {
             self.timers.pop();
+            if place == NONE {
+                self.expire_responses();
+                continue;
+            }
             let Some(link) = self.links.get_mut(place).filter(|link| link.turn == turn) else {
                 continue;
             };

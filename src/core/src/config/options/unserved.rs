@@ -3,7 +3,7 @@
 
 use super::reader::Sink;
 use crate::config::model::SYSTEM_ACCOUNT;
-use crate::config::value::{Entry, Map, Value};
+use crate::config::value::{Entry, Map, Node, Value};
 
 const REMOVE: &str = "remove it";
 const MONITOR: &str = "remove it, there is no monitoring endpoint";
@@ -109,36 +109,49 @@ const ACCOUNT_JETSTREAM: &str = "max_memory max_mem mem memory max_store max_fil
 /// Options that are read and checked, but that no message obeys yet. Whoever makes messages obey one
 /// takes it out of here.
 const UNROUTED: &[(&str, &str)] = &[
-    ("mappings", REMOVE),
-    ("maps", REMOVE),
     ("system_account", "remove it, there is no system account"),
     ("system", "remove it, there is no system account"),
 ];
 
-/// The same in an account.
-const UNROUTED_IN_ACCOUNTS: &[(&str, &str)] = &[
-    ("exports", "remove it, accounts do not share subjects"),
-    ("imports", "remove it, accounts do not share subjects"),
-    ("limits", "remove it, only the server's own limits apply"),
-    ("mappings", REMOVE),
-    ("maps", REMOVE),
-];
+/// The same in an account's export.
+const UNROUTED_IN_EXPORTS: &[(&str, &str)] = &[(
+    "latency",
+    "remove it, latencies of services are not sampled",
+)];
 
 /// Refuses what is in order but would change nothing.
 pub(super) fn unrouted(map: &Map, sink: &mut Sink) {
     for entry in map.iter() {
-        let name = entry.key.to_lowercase();
-        if let ("accounts", Value::Map(accounts)) = (name.as_str(), &entry.node.value) {
-            for account in accounts.iter() {
-                if let Value::Map(options) = &account.node.value {
-                    for option in options.iter() {
-                        refuse(option, UNROUTED_IN_ACCOUNTS, sink);
-                    }
-                }
+        refuse(entry, UNROUTED, sink);
+        if entry.key.eq_ignore_ascii_case("accounts") {
+            for option in exports(&entry.node) {
+                refuse(option, UNROUTED_IN_EXPORTS, sink);
             }
         }
-        refuse(entry, UNROUTED, sink);
     }
+}
+
+/// The options of all exports of all accounts.
+fn exports(accounts: &Node) -> impl Iterator<Item = &Entry> {
+    fn block(node: &Node) -> Option<&Map> {
+        match &node.value {
+            Value::Map(map) => Some(map),
+            _ => None,
+        }
+    }
+    let accounts = block(accounts).into_iter().flat_map(|map| map.iter());
+    let options = accounts
+        .filter_map(|account| block(&account.node))
+        .flat_map(|map| map.iter());
+    options
+        .filter(|option| option.key.eq_ignore_ascii_case("exports"))
+        .filter_map(|option| match &option.node.value {
+            Value::Array(list) => Some(list),
+            _ => None,
+        })
+        .flatten()
+        .filter_map(block)
+        .flat_map(|map| map.iter())
 }
 
 fn refuse(entry: &Entry, list: &[(&str, &str)], sink: &mut Sink) {
@@ -151,9 +164,6 @@ fn refuse(entry: &Entry, list: &[(&str, &str)], sink: &mut Sink) {
             name.is_empty() || name == SYSTEM_ACCOUNT
         }
         (Value::Array(list), _) => list.is_empty(),
-        (Value::Map(map), "limits") => map
-            .iter()
-            .all(|limit| matches!(limit.node.value, Value::Int(n) if n < 0)),
         (value, _) => is_off(value),
     };
     if !changes_nothing {

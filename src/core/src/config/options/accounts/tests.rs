@@ -612,23 +612,9 @@ fn what_is_not_routed_yet() {
         assert_eq!(lines(text), [""; 0], "{text}");
     }
     for (text, option) in [
-        ("mappings {a: b}", "1:0: option \"mappings\""),
-        ("MAPS {a: b}", "1:0: option \"MAPS\""),
         (
-            "accounts {A {limits {max_conn: 0}}}",
-            "1:13: option \"limits\"",
-        ),
-        (
-            "accounts {A {Mappings {a: b}}}",
-            "1:13: option \"Mappings\"",
-        ),
-        (
-            "accounts {A {exports: [{stream: a}]}}",
-            "1:13: option \"exports\"",
-        ),
-        (
-            "accounts {A {exports: [{stream: a}]},\nB {imports: [{stream: {account: A, subject: a}}]}}",
-            "1:13: option \"exports\"",
+            "accounts {A {exports: [{service: a, latency: b}]}}",
+            "1:36: option \"latency\"",
         ),
         ("system: A; accounts [A]", "1:0: option \"system\""),
     ] {
