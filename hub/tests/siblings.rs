@@ -209,7 +209,7 @@ fn populate(world: &mut World) {
 }
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
-    let subject = || prop::sample::select(vec!["a", "*", "a.b", "a.*", "*.b", ">", "c.b", "c.*"]);
+    let subject = || prop::sample::select(vec!["a", "b", "*", "a.b", "a.*", "*.b", ">", "c.b", "c.*"]);
     let step = prop_oneof![
         9 => (0..LEAFS, subject(), any::<bool>()).prop_map(|(p, s, q)| Step::Want(p, s, q)),
         4 => (0..LEAFS, subject(), any::<bool>()).prop_map(|(p, s, q)| Step::Drop(p, s, q)),
