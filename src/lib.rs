@@ -12,7 +12,7 @@ use std::fmt;
 
 pub use banner::{banner, first_steps};
 pub use petiole_core::config::model as config;
-pub use petiole_leaf::{FileError, Signature, Signer};
+pub use petiole_leaf::{FileError, Ready, Signature, Signer, Stopper};
 pub use roles::{RoleError, check_files, check_roles};
 
 use config::Config;
@@ -68,9 +68,13 @@ impl std::error::Error for RunError {
 /// petiole::Server::new(config).run()?;
 /// # Ok::<(), petiole::RunError>(())
 /// ```
+///
+/// Several can run in one process, each on a thread of its own. They share one log, with the settings
+/// of the one that was started last, and each of them obeys the signals that the process is sent.
 pub struct Server {
     config: Config,
     signer: Option<Box<dyn Signer>>,
+    on_ready: Option<Box<dyn FnOnce(Ready)>>,
 }
 
 impl Server {
@@ -79,6 +83,7 @@ impl Server {
         Server {
             config,
             signer: None,
+            on_ready: None,
         }
     }
 
@@ -88,10 +93,36 @@ impl Server {
         self
     }
 
-    /// Serves on this thread until a signal ends it. An embedding program's own logger stays in
-    /// use.
+    /// Calls `call` once the server takes connections, on the thread that runs it, which serves
+    /// nobody before the call returns. What it is given says where it listens (the ports that the
+    /// system chose for port 0), and stops it from any thread:
+    ///
+    /// ```
+    /// # let config = petiole::config::Config { host: "127.0.0.1".into(), port: 0, ..Default::default() };
+    /// let (ready, readies) = std::sync::mpsc::channel();
+    /// let serving = std::thread::spawn(move || {
+    ///     // Nobody listens if the other end has gone.
+    ///     petiole::Server::new(config).on_ready(move |it| drop(ready.send(it))).run()
+    /// });
+    /// let server = readies.recv()?;
+    /// println!("nats://{}", server.address);
+    /// server.stopper.stop();
+    /// # assert!(serving.join().is_ok_and(|ended| ended.is_ok()));
+    /// # Ok::<(), std::sync::mpsc::RecvError>(())
+    /// ```
+    pub fn on_ready(mut self, call: impl FnOnce(Ready) + 'static) -> Self {
+        self.on_ready = Some(Box::new(call));
+        self
+    }
+
+    /// Serves on this thread until a signal or a [`Stopper`] ends it. An embedding program's own
+    /// logger stays in use. INT, TERM, QUIT, HUP, USR1 and USR2 are the server's from here on.
     pub fn run(self) -> Result<(), RunError> {
-        let Server { config, signer } = self;
+        let Server {
+            config,
+            signer,
+            on_ready,
+        } = self;
         check(&config).map_err(RunError::Config)?;
         check_roles(&config).map_err(RunError::Role)?;
         let made = Leaf::new(config.clone());
@@ -111,9 +142,12 @@ impl Server {
             files::write_pid_file(path)
                 .map_err(|error| fatal(format!("Could not write pidfile: {error}")))?;
         }
-        let leaf = leaf
-            .on_reopen(logger::reopen)
-            .on_ready(move |ready| first_steps(&config, ready.address));
+        let leaf = leaf.on_reopen(logger::reopen).on_ready(move |ready| {
+            first_steps(&config, ready.address);
+            if let Some(call) = on_ready {
+                call(ready);
+            }
+        });
         roles::serve(leaf).map_err(fatal)
     }
 }

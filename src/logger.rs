@@ -42,6 +42,8 @@ const TIME: u8 = 4;
 const UTC: u8 = 8;
 
 static LOGGER: OnceLock<Logger> = OnceLock::new();
+/// Whether it became the process's.
+static INSTALLED: OnceLock<bool> = OnceLock::new();
 
 thread_local! {
     /// The buffer of the thread's last line. Taken while a line is written, so that a `Display`
@@ -87,14 +89,27 @@ impl std::error::Error for LogError {
 
 /// Makes this the process's logger, or gives it new settings if it already is.
 pub fn init(config: &model::Log) -> Result<(), LogError> {
-    if let Some(logger) = LOGGER.get() {
-        return logger.configure(config);
+    let logger = match LOGGER.get() {
+        Some(logger) => logger,
+        None => {
+            let logger = Logger::new(config)?;
+            LOGGER.get_or_init(|| logger)
+        }
+    };
+    let mut is_new = false;
+    let installed = *INSTALLED.get_or_init(|| {
+        is_new = true;
+        log::set_logger(logger).is_ok()
+    });
+    match (installed, is_new) {
+        // Another one's level is not ours to set.
+        (false, _) => Err(LogError::Taken),
+        (true, true) => {
+            log::set_max_level(logger.max_level());
+            Ok(())
+        }
+        (true, false) => logger.configure(config),
     }
-    let logger = Logger::new(config)?;
-    let logger = LOGGER.get_or_init(|| logger);
-    log::set_logger(logger).map_err(|_| LogError::Taken)?;
-    log::set_max_level(logger.max_level());
-    Ok(())
 }
 
 /// Opens the log file again, after somebody has moved it away (USR1), and says so in the log.

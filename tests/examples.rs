@@ -1,6 +1,12 @@
 //! What the documents tell people to copy is accepted as it stands there.
 #![allow(clippy::unwrap_used, missing_docs)]
 
+#[allow(dead_code)]
+#[path = "../examples/relay.rs"]
+mod relay;
+
+use std::time::{Duration, Instant};
+
 use petiole::config::Config;
 use petiole_core::config::{Loader, check, load};
 
@@ -55,4 +61,21 @@ fn the_configuration_of_the_readme_is_valid() {
         .unwrap();
     let config = accepted(block);
     assert_eq!(config.remotes.len(), 1);
+}
+
+/// With two servers in one process, whose own logger stays as it is.
+#[test]
+fn a_request_crosses_the_link_of_the_relay() {
+    struct Ours;
+    impl log::Log for Ours {
+        fn enabled(&self, _: &log::Metadata<'_>) -> bool {
+            false
+        }
+        fn log(&self, _: &log::Record<'_>) {}
+        fn flush(&self) {}
+    }
+    log::set_logger(&Ours).unwrap();
+    log::set_max_level(log::LevelFilter::Error);
+    relay::relay(Instant::now() + Duration::from_secs(30)).unwrap();
+    assert_eq!(log::max_level(), log::LevelFilter::Error);
 }

@@ -10,8 +10,8 @@ use async_io::Async;
 use petiole_core::config::model::Config;
 use petiole_core::link::acceptor::LeafPort;
 use petiole_leaf::{
-    End, FileError, Greeter, Leaf, Node as Base, Parts, Ready, RunError, SystemEntropy, Worker,
-    describe, obey,
+    End, FileError, Greeter, Leaf, Node as Base, Parts, Ready, RunError, Stopper, SystemEntropy,
+    Worker, describe, obey,
 };
 use petiole_net::clock::Clock;
 use petiole_net::listen::{Listener, join};
@@ -65,7 +65,7 @@ impl Hub {
         })
     }
 
-    /// Serves on this thread and others until a signal ends it.
+    /// Serves on this thread and others until a signal or a [`Stopper`] ends it.
     pub fn run(self) -> Result<(), RunError> {
         let executor = Rc::new(LocalExecutor::new());
         async_io::block_on(executor.run(serve(self, executor.clone())))
@@ -137,7 +137,9 @@ async fn serve(hub: Hub, executor: Rc<LocalExecutor<'static>>) -> Result<(), Run
     );
     log::info!("Server is ready");
     if let Some(on_ready) = on_ready {
-        on_ready(Ready { address });
+        let mut ready = Ready::new(address, Stopper::new(ended.clone()));
+        ready.leafs = gate.as_ref().map(|(listener, _)| listener.local_addr());
+        on_ready(ready);
     }
     let crew = Crew {
         worker: worker.clone(),

@@ -15,7 +15,7 @@ pub use accept::Greeter;
 pub use file_error::FileError;
 pub use identity::{Signature, Signer};
 pub use node::{Node, NodeEvent, Peers, UplinkStatus};
-pub use operator::{End, obey};
+pub use operator::{End, Stopper, obey};
 pub use peer::Peer;
 pub use reach::Reach;
 pub use run::{Leaf, Parts, Ready, RunError, SystemEntropy, check_files, describe};

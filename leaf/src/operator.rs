@@ -17,6 +17,24 @@ pub enum End {
     LameDuckDone,
 }
 
+/// Stops a running server from wherever it is called.
+#[derive(Clone, Debug)]
+pub struct Stopper(Sender<End>);
+
+impl Stopper {
+    /// Of the server that receives what is sent there.
+    pub fn new(ends: Sender<End>) -> Self {
+        Stopper(ends)
+    }
+
+    /// The server says goodbye to its peers and ends; this does not wait for it. Without effect on
+    /// one that has ended.
+    pub fn stop(&self) {
+        // The queue has no bound.
+        let _ = self.0.try_send(End::Stop);
+    }
+}
+
 /// Passes on what signals ask for.
 pub async fn obey(
     mut signals: impl Stream<Item = Signal> + Unpin,

@@ -19,7 +19,7 @@ use crate::accept::Greeter;
 use crate::file_error::FileError;
 use crate::identity::Signer;
 use crate::node::Node;
-use crate::operator::{End, obey};
+use crate::operator::{End, Stopper, obey};
 use crate::reach::Reach;
 use crate::worker::Worker;
 
@@ -44,11 +44,27 @@ pub struct Parts {
     pub on_reopen: Option<Box<dyn Fn()>>,
 }
 
-/// What is known once clients can connect.
-#[derive(Clone, Copy, Debug)]
+/// A server that takes connections.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct Ready {
-    /// Where clients are accepted.
+    /// Where clients are accepted; the port is the real one.
     pub address: SocketAddr,
+    /// Where leafs are accepted; `None`: nowhere.
+    pub leafs: Option<SocketAddr>,
+    /// How to stop it.
+    pub stopper: Stopper,
+}
+
+impl Ready {
+    /// One that accepts clients only.
+    pub fn new(address: SocketAddr, stopper: Stopper) -> Self {
+        Ready {
+            address,
+            leafs: None,
+            stopper,
+        }
+    }
 }
 
 /// Why a gateway could not run.
@@ -136,7 +152,7 @@ impl Leaf {
         self
     }
 
-    /// Called once clients can connect.
+    /// Called on this thread once it takes connections.
     pub fn on_ready(mut self, call: impl FnOnce(Ready) + 'static) -> Self {
         self.0.on_ready = Some(Box::new(call));
         self
@@ -148,7 +164,7 @@ impl Leaf {
         self
     }
 
-    /// Serves on this thread until a signal ends it.
+    /// Serves on this thread until a signal or a [`Stopper`] ends it.
     pub fn run(self) -> Result<(), RunError> {
         let executor = Rc::new(LocalExecutor::new());
         async_io::block_on(executor.run(serve(self.0, executor.clone())))
@@ -189,7 +205,7 @@ async fn serve(parts: Parts, executor: Rc<LocalExecutor<'static>>) -> Result<(),
     );
     log::info!("Server is ready");
     if let Some(on_ready) = on_ready {
-        on_ready(Ready { address });
+        on_ready(Ready::new(address, Stopper::new(ended.clone())));
     }
     let mut accepting = Some(worker.spawn({
         let worker = worker.clone();

@@ -287,6 +287,26 @@ pub struct LeafListener {
     pub at: String,
 }
 
+impl Default for LeafListener {
+    /// What a block with nothing but a port gives, at a port of the system's choice.
+    fn default() -> Self {
+        LeafListener {
+            host: "0.0.0.0".into(),
+            port: 0,
+            advertise: None,
+            no_advertise: false,
+            auth: LeafAuth::default(),
+            auth_timeout: Limits::default_auth_timeout(None),
+            tls: None,
+            compression: Compression::default(),
+            min_version: None,
+            isolate: false,
+            write_deadline: None,
+            at: String::new(),
+        }
+    }
+}
+
 /// `leafnodes.authorization`.
 #[derive(Clone, Debug, Default)]
 pub struct LeafAuth {
