@@ -11,6 +11,8 @@ use petiole_leaf::{FileError, Greeter};
 use petiole_net::address;
 use petiole_net::listen::{ListenError, Listener, join};
 
+use crate::throttle::Throttle;
+
 /// Leafs that may be in the handshake of TLS first at the same time; each costs a few kilobytes.
 const MOST_HANDSHAKES: usize = 10_000;
 
@@ -21,6 +23,7 @@ pub(crate) struct Leafs {
     cluster: String,
     users: Option<Arc<Users>>,
     greeter: Arc<Greeter>,
+    throttle: Option<Arc<Throttle>>,
 }
 
 impl Leafs {
@@ -38,6 +41,7 @@ impl Leafs {
             cluster,
             users: Users::compile_for_leafs(config).map(Arc::new),
             greeter: Arc::new(Greeter::new(listener.tls.as_ref(), MOST_HANDSHAKES)?),
+            throttle: Throttle::new(listener).map(Arc::new),
             listener: listener.clone(),
         }))
     }
@@ -45,6 +49,11 @@ impl Leafs {
     /// How they are greeted.
     pub(crate) fn greeter(&self) -> &Arc<Greeter> {
         &self.greeter
+    }
+
+    /// How many are taken in; `None`: as many as come.
+    pub(crate) fn throttle(&self) -> Option<&Arc<Throttle>> {
+        self.throttle.as_ref()
     }
 
     /// Listens. Says so in the log.

@@ -6,6 +6,7 @@ mod leafs;
 mod node;
 mod peer;
 mod run;
+mod throttle;
 
 pub use node::Node;
 pub use peer::Peer;

@@ -157,9 +157,23 @@ async fn serve(hub: Hub, executor: Rc<LocalExecutor<'static>>) -> Result<(), Run
     })];
     if let Some((mut listener, gate)) = gate {
         let mut crew = crew.clone();
+        let throttle = leafs.as_ref().and_then(Leafs::throttle).cloned();
         accepting.push(worker.spawn(async move {
             loop {
                 let (socket, peer) = listener.accept().await;
+                if let Some(throttle) = &throttle
+                    && let Err(wait) = throttle.judge(clock.now())
+                {
+                    throttle.turn_away(&socket, wait);
+                    if throttle.begins_to_count() {
+                        let throttle = throttle.clone();
+                        let report = async move { throttle.report().await };
+                        crew.worker.spawn(report).detach();
+                    }
+                    // However many come: the links of this thread have their turn in between.
+                    future::yield_now().await;
+                    continue;
+                }
                 crew.give(Order::Leaf(socket, peer, gate.clone()));
             }
         }));

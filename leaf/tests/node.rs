@@ -434,3 +434,51 @@ fn a_hub_that_stops_in_the_handshake_is_left() {
         assert!(world.node.shard().is_ending(link), "{info}");
     }
 }
+
+/// A hub that has no time says so in place of INFO (its admission of leafs). Whatever it says, a leaf
+/// stays away for a second and not for more than thirty.
+#[test]
+fn a_leaf_comes_back_when_it_is_told_to() {
+    let mut config = Config::default();
+    config
+        .remotes
+        .push(Remote::at(Url::new(Scheme::Leaf, "a", 7422)));
+    let mut world = World::new(&config);
+    for (millis, wait) in [
+        ("2500", 2500),
+        ("17", 1000),
+        ("0", 1000),
+        ("30000", 30_000),
+        ("30001", 30_000),
+        ("99999999999999999999999", 30_000),
+    ] {
+        let (remote, attempt) = world.dials.remove(0);
+        let dialed = world
+            .node
+            .handle_dialed(world.now, remote, &attempt, Ok(()));
+        let link = dialed.unwrap();
+        world.say(
+            link,
+            &format!(
+                "-ERR 'Connection throttling is active. Please try again in {millis} ms.'\r\n"
+            ),
+        );
+        assert!(!world.node.wants(link).close, "the hub closes");
+        let closed = world.now;
+        world.node.handle_closed(closed, link, "EOF");
+        while world.dials.is_empty() {
+            world.tick();
+        }
+        assert_eq!(
+            world.now.since(closed),
+            Duration::from_millis(wait),
+            "{millis}"
+        );
+    }
+    // It is taken in as if nothing had been.
+    world.hub("");
+    assert!(matches!(
+        world.node.uplinks()[0].state,
+        State::Synced { .. }
+    ));
+}

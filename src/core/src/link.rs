@@ -2,6 +2,7 @@
 //! how it is kept alive.
 
 pub mod acceptor;
+pub mod admission;
 pub mod client;
 pub mod compression;
 pub(crate) mod delay;

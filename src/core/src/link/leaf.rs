@@ -9,6 +9,7 @@ use std::time::Duration;
 use crate::account::perms::{HubRules, LeafRules, is_always_advertised};
 use crate::config::model::{Remote, Scheme, Secret, Way};
 use crate::interest::Reach;
+use crate::link::admission::{LATEST, SOONEST};
 use crate::link::compression::{Choice, Level, choose};
 use crate::link::liveness::{Beat, Liveness};
 use crate::link::told::Told;
@@ -20,7 +21,7 @@ use crate::link::{
 use crate::message::Message;
 use crate::subject;
 use crate::time::Instant;
-use crate::wire::error::ProtoError;
+use crate::wire::error::{ProtoError, throttled_for};
 use crate::wire::info::{LeafConnect, LeafInfo};
 use crate::wire::parse::{self, Parsed};
 use crate::wire::{Op, write};
@@ -66,6 +67,18 @@ pub struct LinkDown {
     pub cause: String,
     /// The hub's reason demands at least this delay.
     pub delay: Option<Duration>,
+    /// The hub has said after how long it has time for us; 1 to 30 seconds, whatever it said.
+    pub appointment: Option<Duration>,
+}
+
+impl LinkDown {
+    /// Nothing but words.
+    pub fn because(cause: impl Into<String>) -> Self {
+        LinkDown {
+            cause: cause.into(),
+            ..LinkDown::default()
+        }
+    }
 }
 
 /// The hub as it described itself.
@@ -423,6 +436,12 @@ impl Leaf {
             || text.contains("Invalid Subscription");
         if harmless {
             log::warn!("{} - Leafnode Error '{text}'", self.prefix());
+            return Ok(Action::Done);
+        }
+        if let Some(wait) = throttled_for(text.as_bytes()) {
+            // Before anything is proven: what is said here binds us no longer than a hub that is away.
+            self.down.appointment = Some(wait.clamp(SOONEST, LATEST));
+            self.down.cause = "the hub takes in other leafs first".into();
             return Ok(Action::Done);
         }
         // What follows on the first is mostly a consequence of it: 2.10 says "Authentication Timeout"

@@ -168,7 +168,7 @@ impl Uplink {
     pub fn poll_dial(&mut self, now: Instant, random: &mut Random) -> Option<Attempt> {
         match self.state {
             State::Dialing { until } if now >= until => {
-                self.fail(now, "dialling did not end".into(), None, random);
+                self.fail(now, LinkDown::because("dialling did not end"), random);
                 None
             }
             State::Waiting { until } if now >= until => {
@@ -191,7 +191,7 @@ impl Uplink {
     /// It could not be dialled.
     pub fn handle_dial_failed(&mut self, now: Instant, cause: String, random: &mut Random) {
         if let State::Dialing { .. } = self.state {
-            self.fail(now, cause, None, random);
+            self.fail(now, LinkDown::because(cause), random);
         }
     }
 
@@ -218,7 +218,7 @@ impl Uplink {
 
     /// Its link ended.
     pub fn handle_down(&mut self, now: Instant, down: LinkDown, random: &mut Random) {
-        self.fail(now, down.cause, down.delay, random);
+        self.fail(now, down, random);
     }
 
     /// The hub's list of addresses: tried before the configured ones from the next attempt on.
@@ -279,18 +279,16 @@ impl Uplink {
         way
     }
 
-    fn fail(
-        &mut self,
-        now: Instant,
-        cause: String,
-        at_least: Option<Duration>,
-        random: &mut Random,
-    ) {
+    fn fail(&mut self, now: Instant, down: LinkDown, random: &mut Random) {
+        let LinkDown {
+            cause,
+            delay,
+            appointment,
+        } = down;
         let was_up = matches!(self.state, State::Synced { .. });
-        let wait = self
-            .backoff
-            .next(now, random)
-            .max(at_least.unwrap_or_default());
+        // It counts as trouble all the same.
+        let wait = self.backoff.next(now, random);
+        let wait = appointment.unwrap_or_else(|| wait.max(delay.unwrap_or_default()));
         self.state = State::Waiting { until: now + wait };
         let address = self.address();
         let way = self.advance(was_up);
@@ -461,8 +459,34 @@ mod tests {
         let down = LinkDown {
             cause: "loop".into(),
             delay: Some(delay),
+            ..LinkDown::default()
         };
         up.handle_down(Instant::ZERO, down, &mut random);
         assert_eq!(up.poll_timeout(), Some(Instant::ZERO + delay));
+    }
+
+    /// After hours without a hub, too, when other waits are longer.
+    #[test]
+    fn an_appointment_is_kept_to_the_instant() {
+        let (mut up, mut random) = uplink(&["a"]);
+        let mut now = Instant::ZERO;
+        for _ in 0..500 {
+            up.poll_dial(now, &mut random);
+            up.handle_dial_failed(now, "refused".into(), &mut random);
+            now = up.poll_timeout().unwrap_or(now);
+        }
+        for millis in [1000, 2345, 30_000] {
+            up.poll_dial(now, &mut random);
+            up.handle_connected(LinkId { place: 0, turn: 0 });
+            let wait = Duration::from_millis(millis);
+            let down = LinkDown {
+                delay: Some(Duration::from_secs(1)),
+                appointment: Some(wait),
+                ..LinkDown::because("later")
+            };
+            up.handle_down(now, down, &mut random);
+            assert_eq!(up.poll_timeout(), Some(now + wait));
+            now = now + wait;
+        }
     }
 }

@@ -5,6 +5,7 @@
 
 use std::borrow::Cow;
 use std::fmt;
+use std::time::Duration;
 
 use super::version::Version;
 
@@ -35,6 +36,9 @@ pub enum ProtoError {
     MaxAccountConnections,
     /// More TLS handshakes per second than `connection_rate_limit`.
     Throttled,
+    /// Leaf: more handshakes per second than `max_handshakes_per_second`; the peer is to come back after
+    /// this long. The text is ours; [`throttled_for`] reads it.
+    ThrottledFor(Duration),
     /// TLS was not agreed on. Such a peer is closed without a word: none would be understood.
     HandshakeFailed,
     /// Too many of our `PING`s are unanswered.
@@ -116,6 +120,10 @@ impl ProtoError {
                 let before = "connection rejected since minimum version required is ";
                 return Some(sentence(before, wanted.to_string().as_bytes(), ""));
             }
+            Self::ThrottledFor(wait) => {
+                let millis = wait.as_millis();
+                return Some(format!("{THROTTLED_FOR}{millis} ms.").into_bytes().into());
+            }
             Self::GatewayOnLeafPort(name) => {
                 let before = "Rejecting connection from gateway ";
                 return Some(sentence(before, name.as_bytes(), " on the leafnode port"));
@@ -188,7 +196,9 @@ impl ProtoError {
             Self::AuthenticationTimeout => "Authentication Timeout",
             Self::InvalidClientProtocol => "Bad Client Protocol Version",
             Self::NoRespondersNeedsHeaders => "No Responders Requires Headers",
-            Self::MaxConnections | Self::Throttled => "Maximum Connections Exceeded",
+            Self::MaxConnections | Self::Throttled | Self::ThrottledFor(_) => {
+                "Maximum Connections Exceeded"
+            }
             Self::MaxAccountConnections => "Maximum Account Connections Exceeded",
             Self::HandshakeFailed => "TLS Handshake Failure",
             Self::StaleConnection | Self::StaleLeafLink => "Stale Connection",
@@ -234,6 +244,19 @@ impl fmt::Display for ProtoError {
 }
 
 impl std::error::Error for ProtoError {}
+
+/// Before the milliseconds of [`ProtoError::ThrottledFor`].
+const THROTTLED_FOR: &str = "Connection throttling is active. Please try again in ";
+
+/// How long the sender of this `-ERR` text wants us to wait, if it is [`ProtoError::ThrottledFor`]'s.
+pub fn throttled_for(text: &[u8]) -> Option<Duration> {
+    let rest = text.strip_prefix(THROTTLED_FOR.as_bytes())?;
+    let millis = rest.strip_suffix(b" ms.")?;
+    let all_digits = !millis.is_empty() && millis.iter().all(u8::is_ascii_digit);
+    let millis = std::str::from_utf8(millis).ok().filter(|_| all_digits)?;
+    // More than fits is as long as it gets.
+    Some(Duration::from_millis(millis.parse().unwrap_or(u64::MAX)))
+}
 
 const SUBSCRIPTION: &str = "Permissions Violation for Subscription to ";
 
@@ -294,6 +317,7 @@ fn hex(out: &mut Vec<u8>, kind: u8, value: u32, digits: u32) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     fn line(error: ProtoError) -> String {
         let mut out = Vec::new();
@@ -340,6 +364,51 @@ mod tests {
         ];
         for (error, text) in rows {
             assert_eq!(line(error), format!("-ERR '{text}'\r\n"));
+        }
+    }
+
+    #[test]
+    fn what_is_no_appointment_is_none() {
+        let wait = |text: &str| throttled_for(text.as_bytes());
+        let before = THROTTLED_FOR;
+        assert_eq!(
+            wait(&format!("{before}7 ms.")),
+            Some(Duration::from_millis(7))
+        );
+        let most = Some(Duration::from_millis(u64::MAX));
+        assert_eq!(wait(&format!("{before}99999999999999999999999 ms.")), most);
+        for other in [
+            "",
+            "7",
+            "+7 ms.",
+            "-7 ms.",
+            " 7 ms.",
+            "7 ms",
+            " ms.",
+            "7 s.",
+            "\u{0667} ms.",
+        ] {
+            assert_eq!(wait(&format!("{before}{other}")), None, "{other}");
+        }
+        let nats_servers = ProtoError::Throttled
+            .text()
+            .unwrap_or_default()
+            .into_owned();
+        assert_eq!(throttled_for(&nats_servers), None);
+    }
+
+    proptest! {
+        #[test]
+        fn appointments_are_read_as_they_are_written(millis: u64) {
+            let wait = Duration::from_millis(millis);
+            let text = ProtoError::ThrottledFor(wait).text().unwrap_or_default().into_owned();
+            prop_assert_eq!(throttled_for(&text), Some(wait));
+        }
+
+        #[test]
+        fn no_text_is_too_much(text: Vec<u8>) {
+            throttled_for(&text);
+            throttled_for(&[THROTTLED_FOR.as_bytes(), &text].concat());
         }
     }
 

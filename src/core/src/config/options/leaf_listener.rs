@@ -11,6 +11,7 @@
 //! | min_version (minimum_version) | "X.Y.Z", from 2.8.0 | none |
 //! | write_deadline | duration | as for hubs |
 //! | write_timeout | `default` or `retry` | retry |
+//! | max_handshakes_per_second (petiole's own) | number; 0 or less is no limit | 250 with `tls`, else 2500 |
 //!
 //! | key (aliases) of authorization | value | default |
 //! |---|---|---|
@@ -22,6 +23,7 @@
 //! | proxy_required, also of a user | false | |
 
 use std::collections::HashSet;
+use std::num::NonZeroU32;
 use std::time::Duration;
 
 use super::auth::{is_public_nkey, timeout};
@@ -48,6 +50,8 @@ pub(super) struct Draft<'v> {
     tls: Option<Tls>,
     min_version: Option<Version>,
     write_deadline: Option<Duration>,
+    /// `Some(None)`: no limit.
+    max_handshakes: Option<Option<NonZeroU32>>,
     /// Options that suppose a listener.
     supposing: Vec<&'v Entry>,
     /// `authorization.account`, without users of the block.
@@ -96,6 +100,12 @@ impl<'v> Draft<'v> {
             "write_deadline" => {
                 self.supposing.push(entry);
                 self.write_deadline = sink.duration(entry);
+            }
+            "max_handshakes_per_second" => {
+                self.supposing.push(entry);
+                self.max_handshakes = sink
+                    .int(node)
+                    .map(|rate| NonZeroU32::new(u32::try_from(rate.max(0)).unwrap_or(u32::MAX)));
             }
             "write_timeout" => match sink.string(node).as_deref() {
                 None | Some("default" | "retry") => {}
@@ -204,6 +214,9 @@ impl<'v> Draft<'v> {
         Some(LeafListener {
             host: self.host.unwrap_or_else(|| "0.0.0.0".into()),
             port: self.port?,
+            max_handshakes: self
+                .max_handshakes
+                .unwrap_or_else(|| LeafListener::default_rate(self.tls.as_ref())),
             advertise: self.advertise,
             no_advertise: self.no_advertise,
             auth: self.auth,
@@ -365,6 +378,7 @@ mod tests {
             ("min_version: \"2.7.9\"", "c:1:11: the minimum version should be at least 2.8.0".into()),
             ("minimum_version: \"\"", "c:1:11: invalid leafnode's minimum version: invalid semver".into()),
             ("write_deadline: x", "c:1:11: error parsing write_deadline: time: invalid duration \"x\"".into()),
+            ("max_handshakes_per_second: x", format!("c:1:11: {}", conversion("string", "int64"))),
             ("write_timeout: 5", format!("c:1:11: {}", conversion("int64", "string"))),
             ("write_timeout: Retry", "c:1:11: write_timeout must be 'default', 'close' or 'retry'".into()),
             ("handshake_first: true", "c:1:11: unknown field \"handshake_first\"".into()),
@@ -463,6 +477,13 @@ mod tests {
         assert_eq!(none.compression, Compression::default());
         assert_eq!(none.auth.account, None);
         assert!(matches!(none.auth.users, LeafUsers::Clients));
+        assert_eq!(none.max_handshakes, NonZeroU32::new(2500));
+        let tls = "tls {cert_file: c, key_file: k}";
+        assert_eq!(listener(tls).max_handshakes, NonZeroU32::new(250));
+        for (rate, wanted) in [("7", 7), ("0", 0), ("-1", 0), ("5g", u32::MAX)] {
+            let read = listener(&format!("Max_Handshakes_Per_Second: {rate}, {tls}"));
+            assert_eq!(read.max_handshakes, NonZeroU32::new(wanted), "{rate}");
+        }
         let all = listener(
             "No_Advertise: yes, Minimum_Version: \"2.10.0\", Isolate: true, compression: best,
              write_deadline: \"3s\", write_timeout: retry, advertise: h",
