@@ -42,6 +42,10 @@ pub fn check_roles(config: &Config) -> Result<(), RoleError> {
     if let Some(listener) = &config.leafnodes {
         return refused(&listener.at, "leafnodes.port");
     }
+    if let Some(listener) = &config.websocket {
+        let at = listener.place.as_deref().unwrap_or_default();
+        return refused(at, "websocket.port");
+    }
     if config.threads.is_some_and(|threads| threads.get() > 1) {
         return refused("", "threads");
     }

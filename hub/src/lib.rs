@@ -7,6 +7,7 @@ mod node;
 mod peer;
 mod run;
 mod throttle;
+mod websocket;
 
 pub use node::Node;
 pub use peer::Peer;

@@ -7,8 +7,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use petiole_core::config::model::ConnectionType;
 use petiole_core::link::acceptor::{Acceptor, LeafName, LeafPort};
+use petiole_core::link::client::Client;
 use petiole_core::link::queue::WritePlan;
 use petiole_core::link::sibling::Sibling;
+use petiole_core::link::websocket::{Farewell, WebsocketVisit};
 use petiole_core::link::{Encoding, LinkId, Neighbour as _, Secured};
 use petiole_core::shard::{HIGH_WATER, Wants};
 use petiole_core::time::Instant;
@@ -94,10 +96,24 @@ impl Node {
         bases.into_iter().enumerate().map(node).collect()
     }
 
-    /// A leaf has connected; `secured` is what TLS before INFO came to, or why it cannot be served.
+    /// A client has connected over WebSocket; `secured` is what TLS came to.
+    pub fn accept_over_websocket(
+        &mut self,
+        now: Instant,
+        address: SocketAddr,
+        secured: Secured,
+        visit: WebsocketVisit,
+    ) -> LinkId {
+        let client = Client::new(now, self.base.next_number(), address, secured);
+        self.base.serve(now, client.over_websocket(visit))
+    }
+
+    /// A leaf has connected by this `kind` of connection; `secured` is what TLS before INFO came to,
+    /// or why it cannot be served.
     pub fn accept_leaf(
         &mut self,
         now: Instant,
+        kind: ConnectionType,
         port: Arc<LeafPort>,
         address: SocketAddr,
         secured: Result<Secured, ProtoError>,
@@ -107,7 +123,6 @@ impl Node {
             Err(error) => (Secured::default(), Some(error)),
         };
         let number = self.base.next_number();
-        let kind = ConnectionType::Leafnode;
         let leaf = Acceptor::new(now, number, address, kind, port, secured);
         let link = self.base.open(now, Peer::Leaf(Box::new(leaf)));
         if let Some(error) = refused {
@@ -275,6 +290,10 @@ impl Engine for Node {
             }
             None => self.base.explain(id, error),
         }
+    }
+
+    fn farewell(&self, id: LinkId) -> Option<Farewell> {
+        self.base.shard().neighbour(id)?.farewell().cloned()
     }
 
     fn handle_closed(&mut self, now: Instant, id: LinkId, cause: &str) {

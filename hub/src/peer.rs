@@ -4,6 +4,7 @@ use petiole_core::link::acceptor::Acceptor;
 use petiole_core::link::client::Client;
 use petiole_core::link::leaf::Leaf;
 use petiole_core::link::sibling::Sibling;
+use petiole_core::link::websocket::Farewell;
 use petiole_core::neighbours;
 use petiole_leaf::Peers;
 
@@ -35,6 +36,15 @@ impl From<Box<Leaf>> for Peer {
 }
 
 impl Peer {
+    /// How its WebSocket is closed.
+    pub(crate) fn farewell(&self) -> Option<&Farewell> {
+        match self {
+            Peer::Client(client) => client.farewell(),
+            Peer::Leaf(leaf) => leaf.farewell(),
+            Peer::Hub(_) | Peer::Sibling(_) => None,
+        }
+    }
+
     /// If it is a leaf that dialled us.
     pub(crate) fn leaf(&self) -> Option<&Acceptor> {
         match self {

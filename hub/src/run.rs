@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 
 use async_io::Async;
-use petiole_core::config::model::Config;
+use petiole_core::config::model::{Config, ConnectionType};
 use petiole_core::link::acceptor::LeafPort;
 use petiole_leaf::{
     End, FileError, Greeter, Leaf, Node as Base, Parts, Ready, RunError, Stopper, SystemEntropy,
@@ -22,11 +22,13 @@ use smol::future;
 
 use crate::leafs::Leafs;
 use crate::node::Node;
+use crate::websocket::{Visitor, Websocket, WebsocketGate};
 
 /// A hub that is ready to run.
 pub struct Hub {
     parts: Parts,
     leafs: Option<Leafs>,
+    websocket: Option<Websocket>,
     threads: usize,
 }
 
@@ -34,6 +36,7 @@ pub struct Hub {
 pub fn check_files(config: &Config) -> Result<(), FileError> {
     petiole_leaf::check_files(config)?;
     Leafs::new(config, "")?;
+    Websocket::new(config)?;
     Ok(())
 }
 
@@ -43,6 +46,8 @@ enum Order {
     Client(Async<TcpStream>, SocketAddr),
     /// Serve a leaf that came to this port.
     Leaf(Async<TcpStream>, SocketAddr, LeafGate),
+    /// Serve whoever came to the websocket listener.
+    Websocket(Async<TcpStream>, SocketAddr, WebsocketGate),
     /// Stop serving gradually.
     LameDuck,
     /// Close everything, and end.
@@ -50,9 +55,10 @@ enum Order {
 }
 
 impl Hub {
-    /// What `leaf` is ready for, and leafs.
+    /// What `leaf` is ready for, and leafs, and both over WebSocket.
     pub fn new(leaf: Leaf) -> Result<Self, RunError> {
         let leafs = Leafs::new(leaf.config(), leaf.name()).map_err(RunError::File)?;
+        let websocket = Websocket::new(leaf.config()).map_err(RunError::File)?;
         let parts = leaf.into_parts();
         let threads = parts
             .config
@@ -61,6 +67,7 @@ impl Hub {
         Ok(Hub {
             parts,
             leafs,
+            websocket,
             threads,
         })
     }
@@ -88,6 +95,7 @@ async fn serve(hub: Hub, executor: Rc<LocalExecutor<'static>>) -> Result<(), Run
     let Hub {
         parts,
         leafs,
+        websocket,
         threads,
     } = hub;
     let Parts {
@@ -102,6 +110,13 @@ async fn serve(hub: Hub, executor: Rc<LocalExecutor<'static>>) -> Result<(), Run
     let signals = signals().map_err(RunError::System)?;
     let mut listener = Listener::bind(&config.host, config.port).map_err(RunError::Listen)?;
     let address = listener.local_addr();
+    let web = match &websocket {
+        None => None,
+        Some(websocket) => {
+            let listener = websocket.bind().map_err(RunError::Listen)?;
+            Some((listener, websocket))
+        }
+    };
     let gate = match &leafs {
         None => None,
         Some(leafs) => {
@@ -110,6 +125,11 @@ async fn serve(hub: Hub, executor: Rc<LocalExecutor<'static>>) -> Result<(), Run
             Some((listener, LeafGate { port, greeter }))
         }
     };
+    let web = web.map(|(listener, websocket)| {
+        let leafs = gate.as_ref().map(|(_, gate)| &*gate.port);
+        let gate = websocket.gate(&config, listener.local_addr(), leafs);
+        (listener, gate)
+    });
     let server = describe(&config, id, address);
     let clock = Clock::start();
     let entropy = || Box::new(SystemEntropy::default());
@@ -178,6 +198,15 @@ async fn serve(hub: Hub, executor: Rc<LocalExecutor<'static>>) -> Result<(), Run
             }
         }));
     }
+    if let Some((mut listener, gate)) = web {
+        let mut crew = crew.clone();
+        accepting.push(worker.spawn(async move {
+            loop {
+                let (socket, peer) = listener.accept().await;
+                crew.give(Order::Websocket(socket, peer, gate.clone()));
+            }
+        }));
+    }
     let obeying = worker.spawn(obey(signals, on_reopen, ended));
     let mut ducks = threads;
     while let Ok(end) = ends.recv().await {
@@ -237,8 +266,29 @@ fn obey_order(worker: &Worker<Node>, order: Order) -> bool {
         Order::Client(socket, peer) => worker.accept(socket, peer),
         Order::Leaf(socket, peer, LeafGate { port, greeter }) => {
             worker.serve(socket, peer, greeter, move |node, now, secured| {
-                node.accept_leaf(now, port, peer, secured)
+                node.accept_leaf(now, ConnectionType::Leafnode, port, peer, secured)
             });
+        }
+        Order::Websocket(socket, peer, gate) => {
+            let thread = worker.thread().clone();
+            let serve = async move {
+                // Boxed: a handshake would otherwise be part of every idle connection.
+                let greeted = Box::pin(gate.greet(socket, peer)).await;
+                if let Some((transport, secured, visitor)) = greeted {
+                    let link = thread.with(|node, now| match visitor {
+                        Visitor::Client(visit) => {
+                            node.accept_over_websocket(now, peer, secured, visit)
+                        }
+                        Visitor::Leaf(port) => {
+                            let kind = ConnectionType::LeafnodeWs;
+                            node.accept_leaf(now, kind, port, peer, Ok(secured))
+                        }
+                    });
+                    thread.drive(link, transport).await;
+                }
+                gate.report_refusals().await;
+            };
+            worker.spawn(serve).detach();
         }
         Order::LameDuck => worker
             .thread()

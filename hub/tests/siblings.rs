@@ -7,7 +7,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use petiole_core::config::model::Compression;
+use petiole_core::config::model::{Compression, ConnectionType};
 use petiole_core::config::{Loader, load};
 use petiole_core::link::acceptor::LeafPort;
 use petiole_core::link::queue::WritePlan;
@@ -101,7 +101,8 @@ impl World {
         };
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 1000));
         let node = &mut self.nodes[thread];
-        let link = node.accept_leaf(NOW, Arc::new(port), address, Ok(Secured::default()));
+        let kind = ConnectionType::Leafnode;
+        let link = node.accept_leaf(NOW, kind, Arc::new(port), address, Ok(Secured::default()));
         let more = format!(",\"cluster\":\"{cluster}\",\"version\":\"2.15.1\"");
         self.join(thread, link, account, &more);
     }

@@ -67,11 +67,10 @@ impl Greeter {
         socket: Async<TcpStream>,
         peer: SocketAddr,
     ) -> Option<(Transport, Result<Secured, ProtoError>)> {
-        let Some((settings, tls)) = &self.tls else {
-            let transport = Transport::clear(socket);
+        let mut transport = self.open(socket);
+        let Some((settings, _)) = &self.tls else {
             return Some((transport, Ok(Secured::default())));
         };
-        let mut transport = Transport::new(socket, Side::Server(tls.clone()));
         let first = settings.handshake_first;
         if first == HandshakeFirst::No {
             let secured = self.admit(&mut transport);
@@ -107,6 +106,28 @@ impl Greeter {
                 None
             }
         }
+    }
+
+    /// A connection as it is accepted: in clear for now.
+    pub fn open(&self, socket: Async<TcpStream>) -> Transport {
+        match &self.tls {
+            None => Transport::clear(socket),
+            Some((_, tls)) => Transport::new(socket, Side::Server(tls.clone())),
+        }
+    }
+
+    /// Whether TLS is configured.
+    pub fn has_tls(&self) -> bool {
+        self.tls.is_some()
+    }
+
+    /// TLS from the next byte on, to its end, with no deadline of its own.
+    /// [`io::ErrorKind::QuotaExceeded`]: too many have begun within the second.
+    pub async fn secure_now(&self, transport: &mut Transport) -> io::Result<Secured> {
+        if self.rate.as_ref().is_some_and(|rate| !rate.admits()) {
+            return Err(io::ErrorKind::QuotaExceeded.into());
+        }
+        transport.secure().await
     }
 
     /// For TLS behind INFO: who has no choice is counted now, who has when it begins.
@@ -146,14 +167,11 @@ impl Greeter {
                 return Ok(None);
             }
         }
-        if self.rate.as_ref().is_some_and(|rate| !rate.admits()) {
-            return Err(io::ErrorKind::QuotaExceeded.into());
-        }
         let late = async {
             Timer::after(settings.timeout).await;
             Err(io::ErrorKind::TimedOut.into())
         };
-        transport.secure().or(late).await.map(Some)
+        self.secure_now(transport).or(late).await.map(Some)
     }
 
     /// What to say at the start.

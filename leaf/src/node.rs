@@ -227,7 +227,8 @@ impl<P: Peers> Node<P> {
         self.numbers.fetch_add(1, Ordering::Relaxed) as u64 + 1
     }
 
-    fn serve(&mut self, now: Instant, client: Client) -> LinkId {
+    /// Any client that has connected.
+    pub fn serve(&mut self, now: Instant, client: Client) -> LinkId {
         // It slipped in while the others were being closed.
         if let Some(duck) = &mut self.duck {
             duck.next.get_or_insert(now);

@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use async_io::Timer;
 use petiole_core::link::queue::WritePlan;
+use petiole_core::link::websocket::Farewell;
 use petiole_core::link::{Encoding, Secured};
 use petiole_core::shard::Wants;
 use petiole_core::time::Instant;
@@ -58,6 +59,10 @@ pub trait Engine {
     fn handle_blocked(&mut self, now: Instant, id: Self::Id);
     /// Why a connection ended, in words.
     fn explain(&self, id: Self::Id, error: &io::Error) -> String;
+    /// In which words we close a WebSocket, if in particular ones.
+    fn farewell(&self, _: Self::Id) -> Option<Farewell> {
+        None
+    }
     /// The connection is gone.
     fn handle_closed(&mut self, now: Instant, id: Self::Id, cause: &str);
     /// A link whose driver shall look again.
@@ -177,7 +182,12 @@ impl<E: Engine> Thread<E> {
         self.drivers.borrow_mut().remove(&id);
         self.with(|engine, now| {
             let cause = match &end {
-                Ok(()) => "closed by us".into(),
+                Ok(()) => {
+                    if let Some(farewell) = engine.farewell(id) {
+                        transport.set_farewell(farewell);
+                    }
+                    "closed by us".into()
+                }
                 Err(error) => engine.explain(id, error),
             };
             engine.handle_closed(now, id, &cause);
@@ -284,8 +294,8 @@ impl<E: Engine> Thread<E> {
     }
 }
 
-/// Lets the peer take our last bytes, and throws away what it still sends.
-async fn linger(mut transport: Transport) {
+/// Lets the peer take our last bytes, and throws away what it still sends: half a second at most.
+pub async fn linger(mut transport: Transport) {
     let mut scrap = [0; 4096];
     let mut left = LINGER_BYTES;
     let mut closing = false;

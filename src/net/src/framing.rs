@@ -8,6 +8,7 @@ use std::io::{self, IoSlice};
 use std::task::{Context, Poll, ready};
 
 use petiole_core::link::Encoding;
+use petiole_core::link::websocket::Farewell;
 
 use crate::s2;
 use crate::transport::Carrier;
@@ -42,6 +43,7 @@ pub(crate) struct Framing {
     /// Encoded but not written, from `sent` on.
     unsent: Vec<u8>,
     sent: usize,
+    farewell: Option<Farewell>,
 }
 
 enum Codec {
@@ -88,11 +90,17 @@ impl Framing {
             taken: 0,
             unsent: Vec::new(),
             sent: 0,
+            farewell: None,
         }
     }
 
     pub(crate) fn set_encoding(&mut self, encoding: Encoding) {
         self.encoding = encoding;
+    }
+
+    /// What [`Framing::close`] will say.
+    pub(crate) fn set_farewell(&mut self, farewell: Farewell) {
+        self.farewell = Some(farewell);
     }
 
     pub(crate) fn may_have_more(&self) -> bool {
@@ -213,7 +221,10 @@ impl Framing {
         if let Codec::WebSocket(encoder, decoder) = &mut self.codec
             && decoder.closed().is_none()
         {
-            encoder.close(GOING_AWAY, &mut self.unsent);
+            match &self.farewell {
+                Some(Farewell { code, reason }) => encoder.close(*code, reason, &mut self.unsent),
+                None => encoder.close(GOING_AWAY, "", &mut self.unsent),
+            }
         }
     }
 }
@@ -241,7 +252,7 @@ impl Codec {
                 if decoder.waiting() == 0 {
                     step.consumed = decoder.feed(input).map_err(|error| {
                         if let Some(code) = error.close_code() {
-                            encoder.close(code, replies);
+                            encoder.close(code, "", replies);
                         }
                         io::Error::other(error)
                     })?;

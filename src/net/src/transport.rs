@@ -10,6 +10,7 @@ use std::task::{Context, Poll, ready};
 
 use async_io::{Async, Timer};
 use petiole_core::config::WebScheme;
+use petiole_core::link::websocket::Farewell;
 use petiole_core::link::{Encoding, Secured, Upgrade};
 use smol::future::{self, Future as _};
 
@@ -192,6 +193,13 @@ impl Transport {
     pub fn set_encoding(&mut self, encoding: Encoding) {
         if let Some(framing) = &mut self.framing {
             framing.set_encoding(encoding);
+        }
+    }
+
+    /// In which words [`Transport::shutdown`] ends a WebSocket: without them it is going away.
+    pub fn set_farewell(&mut self, farewell: Farewell) {
+        if let Some(framing) = &mut self.framing {
+            framing.set_farewell(farewell);
         }
     }
 

@@ -439,6 +439,25 @@ impl Users {
         Some(users)
     }
 
+    /// The users that leafs over WebSocket are judged by: those of [`Users::compile_for_leafs`], else
+    /// those of clients, with the `no_auth_user` of the websocket listener in place of the global one.
+    /// Its user and token are for clients alone. `None`: those of [`Users::compile`].
+    pub fn compile_for_websocket_leafs(
+        config: &Config,
+        listener: &WebsocketListener,
+    ) -> Option<Users> {
+        Users::compile_for_leafs(config).or_else(|| {
+            let no_auth_user = listener.auth.no_auth_user.clone();
+            no_auth_user.is_some().then(|| {
+                let auth = Auth {
+                    no_auth_user,
+                    ..config.auth.clone()
+                };
+                Users::with(config, &auth)
+            })
+        })
+    }
+
     /// Whether anybody has to prove anything.
     pub fn auth_required(&self) -> bool {
         !self.named.is_empty()

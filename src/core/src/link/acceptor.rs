@@ -16,6 +16,7 @@ use crate::link::compression::{Choice, Level, choose, said};
 use crate::link::liveness::{Beat, Liveness};
 use crate::link::requester::Requester;
 use crate::link::told::Told;
+use crate::link::websocket::Farewell;
 use crate::link::{
     Action, ClientTls, Cx, Encoding, Env, Event, Neighbour, Offer, Outlet, Permit, Proof, Role,
     Secured, Standing, Target, Upgrade, cluster_number, draw_nonce, leaf_limits,
@@ -108,6 +109,9 @@ struct Who {
     pending: Option<LeafHello>,
     leaf: LeafName,
     account: Arc<str>,
+    /// Bytes that a compressed message on a WebSocket may stand for.
+    largest: usize,
+    farewell: Option<Farewell>,
 }
 
 #[derive(Debug, PartialEq, Eq, Clone, Copy)]
@@ -157,6 +161,8 @@ impl Acceptor {
                 pending: None,
                 leaf: LeafName::default(),
                 account: "".into(),
+                largest: usize::MAX,
+                farewell: None,
             }),
         }
     }
@@ -181,6 +187,11 @@ impl Acceptor {
     /// The account that the leaf is bound to; empty before its CONNECT was accepted.
     pub fn account(&self) -> &Arc<str> {
         &self.who.account
+    }
+
+    /// How its WebSocket is closed: said once the link ends, of who came over one.
+    pub fn farewell(&self) -> Option<&Farewell> {
+        self.who.farewell.as_ref()
     }
 
     fn may_compress(&self) -> bool {
@@ -428,7 +439,11 @@ impl Acceptor {
         struct Prefix<'a>(&'a Who);
         impl std::fmt::Display for Prefix<'_> {
             fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-                write!(f, "{} - lid:{}", self.0.address, self.0.number)
+                let kind = match self.0.kind {
+                    ConnectionType::LeafnodeWs => "lid_ws",
+                    _ => "lid",
+                };
+                write!(f, "{} - {kind}:{}", self.0.address, self.0.number)
             }
         }
         Prefix(&self.who)
@@ -448,6 +463,8 @@ impl Neighbour for Acceptor {
     fn handle_open(&mut self, cx: &mut Cx<'_>) -> Result<Action<'static>, ProtoError> {
         log::info!("{} - Leafnode connection created", self.prefix());
         self.who.nonce = draw_nonce(cx);
+        // A leaf takes our max_payload from INFO, and its own from nobody.
+        self.who.largest = cx.env.limits.max_payload;
         self.write_info(cx.env, false, cx.queue.buffer(cx.pool));
         match self.port.tls {
             Some(tls) if !self.who.secured.tls && !self.is_websocket() => {
@@ -595,7 +612,7 @@ impl Neighbour for Acceptor {
     fn encoding(&self) -> Encoding {
         Encoding {
             level: self.level(),
-            ..Encoding::default()
+            largest: self.who.largest,
         }
     }
 
@@ -681,5 +698,8 @@ impl Neighbour for Acceptor {
 
     fn note_end(&mut self, cause: &str) {
         log::info!("{} - Leafnode connection closed: {cause}", self.prefix());
+        if self.is_websocket() {
+            self.who.farewell = Some(Farewell::of(cause));
+        }
     }
 }

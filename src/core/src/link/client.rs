@@ -12,7 +12,7 @@ use crate::config::model::{ConnectionType, Secret};
 use crate::interest::Reach;
 use crate::link::liveness::{Beat, Liveness};
 use crate::link::requester::Requester;
-use crate::link::websocket::{WebsocketPort, WebsocketVisit};
+use crate::link::websocket::{Farewell, WebsocketPort, WebsocketVisit};
 use crate::link::{
     Action, ClientTls, Cx, Encoding, Env, Neighbour, Offer, Outlet, Permit, Proof, Role, Secured,
     Standing, Target, Upgrade, draw_nonce,
@@ -95,7 +95,15 @@ struct Who {
     verdict: Option<Verdict>,
     had_pong: bool,
     /// How it came, if over WebSocket.
-    visit: Option<Box<WebsocketVisit>>,
+    visit: Option<Box<Visit>>,
+}
+
+/// Of a client over WebSocket.
+#[derive(Debug)]
+struct Visit {
+    how: WebsocketVisit,
+    /// Once we close it.
+    farewell: Option<Farewell>,
 }
 
 impl Client {
@@ -125,7 +133,10 @@ impl Client {
 
     /// The same, come over WebSocket. TLS was over before; it is not offered any more.
     pub fn over_websocket(mut self, visit: WebsocketVisit) -> Self {
-        self.who.visit = Some(Box::new(visit));
+        self.who.visit = Some(Box::new(Visit {
+            how: visit,
+            farewell: None,
+        }));
         self
     }
 
@@ -133,6 +144,11 @@ impl Client {
     pub fn refused(mut self, error: ProtoError) -> Self {
         self.who.refused = Some(error);
         self
+    }
+
+    /// How its WebSocket is closed: said once the link ends, of who came over one.
+    pub fn farewell(&self) -> Option<&Farewell> {
+        self.who.visit.as_ref()?.farewell.as_ref()
     }
 
     /// Whether TLS is still to be agreed on.
@@ -183,7 +199,7 @@ impl Client {
 
     /// The websocket listener, if it came by that.
     fn port(&self) -> Option<&WebsocketPort> {
-        self.who.visit.as_ref().map(|visit| &*visit.port)
+        self.who.visit.as_ref().map(|visit| &*visit.how.port)
     }
 
     fn kind(&self) -> ConnectionType {
@@ -279,7 +295,7 @@ impl Client {
             jwt: connect.jwt.as_ref().map(Secret::reveal),
         };
         let claim = match &self.who.visit {
-            Some(visit) => visit.cookies.complete(claim),
+            Some(visit) => visit.how.cookies.complete(claim),
             None => claim,
         };
         if claim.is_anonymous()
@@ -455,7 +471,7 @@ impl Client {
                 match &self.0.visit {
                     None => write!(f, "{address} - cid:{number}")?,
                     Some(visit) => {
-                        match visit.forwarded_for {
+                        match visit.how.forwarded_for {
                             Some(IpAddr::V4(ip)) => write!(f, "{ip}/")?,
                             Some(IpAddr::V6(ip)) => write!(f, "[{ip}]/")?,
                             None => {}
@@ -619,7 +635,13 @@ impl Neighbour for Client {
     fn handle_sign_of_life(&mut self) {}
 
     fn encoding(&self) -> Encoding {
-        Encoding::default()
+        match self.port() {
+            None => Encoding::default(),
+            Some(port) => Encoding {
+                largest: port.max_payload,
+                ..Encoding::default()
+            },
+        }
     }
 
     fn max_queue_time(&self) -> Option<Duration> {
@@ -706,6 +728,9 @@ impl Neighbour for Client {
 
     fn note_end(&mut self, cause: &str) {
         log::debug!("{} - Client connection closed: {cause}", self.prefix());
+        if let Some(visit) = &mut self.who.visit {
+            visit.farewell = Some(Farewell::of(cause));
+        }
     }
 }
 

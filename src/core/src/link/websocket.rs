@@ -1,5 +1,5 @@
 //! Clients that come over WebSocket: what their listener tells them and how it judges them, and what
-//! their HTTP request says.
+//! their HTTP request says. And the words in which a WebSocket is closed.
 //!
 //! Everything else of such a client is a client's; the frames are the transport's.
 
@@ -30,6 +30,8 @@ pub struct WebsocketPort {
     pub auth_timeout: Option<Duration>,
     /// `None`: that of clients.
     pub ping_interval: Option<Duration>,
+    /// The server's `max_payload`: no compressed message to a client stands for more.
+    pub max_payload: usize,
 }
 
 impl WebsocketPort {
@@ -44,6 +46,7 @@ impl WebsocketPort {
             users: Users::compile_websocket(config, listener),
             auth_timeout: listener.auth_timeout,
             ping_interval: listener.ping_interval,
+            max_payload: config.limits.max_payload,
         }
     }
 }
@@ -96,6 +99,40 @@ impl Cookies {
             token: or(claim.token, shown(&self.token)),
             jwt: or(claim.jwt, shown(&self.jwt)),
             ..claim
+        }
+    }
+}
+
+/// How we close a WebSocket.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Farewell {
+    /// The code.
+    pub code: u16,
+    /// Why. A close frame has room for 123 bytes of it.
+    pub reason: Box<str>,
+}
+
+impl Farewell {
+    /// For a link that ends in these words, which are those of
+    /// [`ProtoError::reason`](crate::wire::error::ProtoError::reason) where the peer did something
+    /// wrong. The codes are those of nats-server (client protocol, WebSocket clients).
+    pub fn of(cause: &str) -> Self {
+        let code = match cause {
+            "Stale Connection" | "Server Shutdown" => 1001,
+            "Protocol Violation" | "Bad Client Protocol Version" => 1002,
+            "Authentication Failure"
+            | "Authentication Timeout"
+            | "Maximum Account Connections Exceeded"
+            | "Maximum Connections Exceeded"
+            | "Maximum Control Line Exceeded"
+            | "Maximum Subscriptions Exceeded" => 1008,
+            "Maximum Message Payload Exceeded" => 1009,
+            _ if cause.starts_with("Slow Consumer") => 1008,
+            _ => 1011,
+        };
+        Farewell {
+            code,
+            reason: cause.into(),
         }
     }
 }

@@ -27,6 +27,13 @@ const LARGE_MESSAGE: u64 = 64 << 20;
 /// The first byte of a TLS record that opens a connection.
 const TLS_HANDSHAKE: u8 = 0x16;
 
+/// How HTTP begins that is sent in clear where TLS is due, as far as nats-server looks.
+const CLEAR_STARTS: [&[u8]; 5] = [b"GET /", b"HEAD ", b"POST ", b"PUT /", b"OPTIO"];
+
+/// What such HTTP is answered: the words of every Go server.
+const CLEAR_ANSWER: &[u8] =
+    b"HTTP/1.0 400 Bad Request\r\n\r\nClient sent an HTTP request to an HTTPS server.\n";
+
 /// How requests are judged.
 #[derive(Clone, Debug)]
 pub struct Upgrades {
@@ -77,6 +84,10 @@ pub struct Answer {
 pub enum Refusal {
     /// TLS, where HTTP in clear was due.
     Tls,
+    /// HTTP in clear, where TLS was due.
+    Clear,
+    /// Neither TLS, which was due, nor HTTP.
+    NotTls,
     /// No HTTP.
     NotHttp,
     /// HTTP of another version.
@@ -99,6 +110,34 @@ pub enum Refusal {
     OriginNotAllowed,
     /// The path is that of MQTT.
     Mqtt,
+}
+
+/// Turns away who does not begin with TLS where it is due; HTTP in clear is answered. Has no deadline
+/// of its own.
+pub async fn turn_away_in_clear(transport: &mut Transport) -> UpgradeError {
+    let mut received = Vec::new();
+    let mut chunk = [0; 4096];
+    while received.len() < CLEAR_STARTS[0].len() {
+        match transport.receive(&mut chunk).await {
+            Ok(0) => return UpgradeError::Left,
+            Ok(count) => received.extend_from_slice(chunk.get(..count).unwrap_or_default()),
+            Err(error) => return UpgradeError::Io(error),
+        }
+    }
+    let is_http = CLEAR_STARTS.iter().any(|start| received.starts_with(start));
+    let refusal = if is_http {
+        Refusal::Clear
+    } else {
+        Refusal::NotTls
+    };
+    refuse(transport, refusal).await
+}
+
+async fn refuse(transport: &mut Transport, refusal: Refusal) -> UpgradeError {
+    // Whoever does not take it has given up before us.
+    let _ = transport.send(&refusal.answer()).await;
+    let _ = transport.end().await;
+    UpgradeError::Refused(refusal)
 }
 
 /// Why a connection was not upgraded.
@@ -153,12 +192,7 @@ impl Upgrades {
                     transport.frame(framing);
                     return Ok(answer.upgraded);
                 }
-                Err(refusal) => {
-                    // Whoever does not take it has given up before us.
-                    let _ = transport.send(&refusal.answer()).await;
-                    let _ = transport.end().await;
-                    return Err(UpgradeError::Refused(refusal));
-                }
+                Err(refusal) => return Err(refuse(transport, refusal).await),
             }
         }
     }
@@ -322,6 +356,8 @@ impl Refusal {
             Refusal::HeadTooLong => 431,
             Refusal::Version => 505,
             Refusal::Tls
+            | Refusal::Clear
+            | Refusal::NotTls
             | Refusal::NotHttp
             | Refusal::Header(_)
             | Refusal::Key
@@ -330,8 +366,13 @@ impl Refusal {
         }
     }
 
-    /// What to send before the connection is closed.
+    /// What to send before the connection is closed; nothing to who would not understand it.
     pub fn answer(&self) -> Vec<u8> {
+        match self {
+            Refusal::Clear => return CLEAR_ANSWER.to_vec(),
+            Refusal::NotTls => return Vec::new(),
+            _ => {}
+        }
         let status = status(self.status());
         let (_, text) = status.split_once(' ').unwrap_or(("", &status));
         format!(
@@ -351,6 +392,10 @@ impl fmt::Display for Refusal {
                 "it began with TLS, and the listener is in clear: use ws:// instead of wss://, or \
                  give the websocket block a tls block",
             ),
+            Refusal::Clear => f.write_str(
+                "it sent HTTP in clear, and the listener is under TLS: use wss:// instead of ws://",
+            ),
+            Refusal::NotTls => f.write_str("it sent neither TLS nor HTTP"),
             Refusal::NotHttp => f.write_str("it sent no HTTP request"),
             Refusal::Version => f.write_str("its request is not of HTTP 1"),
             Refusal::HeadTooLong => write!(

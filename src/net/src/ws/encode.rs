@@ -7,7 +7,8 @@ use std::ops::Range;
 use flate2::{Compress, Compression, FlushCompress, Status};
 
 use super::{
-    Accepted, FIN, MASK, MAX_COMPRESSED, MIN_COMPRESSED, RSV1, Reply, TAIL, apply_mask, opcode,
+    Accepted, FIN, MASK, MAX_COMPRESSED, MAX_CONTROL, MIN_COMPRESSED, RSV1, Reply, TAIL,
+    apply_mask, opcode,
 };
 
 thread_local! {
@@ -73,9 +74,12 @@ impl Encoder {
         self.control(reply.opcode, &reply.payload, out);
     }
 
-    /// Appends a close frame: nothing more will be sent.
-    pub fn close(&mut self, code: u16, out: &mut Vec<u8>) {
-        self.control(opcode::CLOSE, &code.to_be_bytes(), out);
+    /// Appends a close frame: nothing more will be sent. A longer reason than there is room for is cut.
+    pub fn close(&mut self, code: u16, reason: &str, out: &mut Vec<u8>) {
+        let mut payload = code.to_be_bytes().to_vec();
+        let room = reason.floor_char_boundary(MAX_CONTROL - payload.len());
+        payload.extend_from_slice(&reason.as_bytes()[..room]);
+        self.control(opcode::CLOSE, &payload, out);
     }
 
     pub(super) fn control(&mut self, opcode: u8, payload: &[u8], out: &mut Vec<u8>) {

@@ -459,10 +459,12 @@ fn a_close_is_echoed_and_is_the_end() {
 fn our_close_has_its_code_and_is_our_last_frame() {
     let mut out = Vec::new();
     let mut encoder = Encoder::new(PLAIN, 1);
-    encoder.close(1001, &mut out);
-    encoder.close(1002, &mut out);
+    encoder.close(1001, &"é".repeat(70), &mut out);
+    encoder.close(1002, "", &mut out);
     encoder.frame(&[IoSlice::new(b"PING\r\n")], 1 << 20, &mut out);
-    assert_eq!(unmask(&out, true), [(0x88, b"\x03\xe9".to_vec())]);
+    let reason = "é".repeat(61);
+    let payload = [b"\x03\xe9", reason.as_bytes()].concat();
+    assert_eq!(unmask(&out, true), [(0x88, payload)]);
 }
 
 #[test]

@@ -390,3 +390,95 @@ fn cookies_are_not_shown() {
     let shown = format!("{:?}", cookies("u", "S3CRET", "S3CRET"));
     assert!(shown.contains('u') && !shown.contains("S3CRET"));
 }
+
+#[test]
+fn a_close_frame_says_why() {
+    use crate::wire::error::ProtoError::*;
+    for (error, code) in [
+        (UnknownOperation, 1002),
+        (Malformed("x"), 1002),
+        (InvalidClientProtocol, 1002),
+        (AuthorizationViolation, 1008),
+        (AuthenticationTimeout, 1008),
+        (ControlLineTooLong, 1008),
+        (MaxConnections, 1008),
+        (MaxAccountConnections, 1008),
+        (PayloadTooLarge, 1009),
+        (StaleConnection, 1001),
+        (NoRespondersNeedsHeaders, 1011),
+        (DuplicateLink, 1011),
+    ] {
+        let farewell = Farewell::of(error.reason());
+        assert_eq!(farewell.code, code, "{error}");
+        assert_eq!(&*farewell.reason, error.reason());
+    }
+    assert_eq!(Farewell::of("Server Shutdown").code, 1001);
+
+    let mut world = World::new("", "");
+    let (link, _) = world.visit(Cookies::default());
+    let farewell = |world: &World| {
+        let client = world.shard.neighbour(link).unwrap();
+        client.farewell().map(|farewell| farewell.code)
+    };
+    assert_eq!(farewell(&world), None);
+    world.ask(link, "CONNECT {}\r\nPUB a 99999999\r\n");
+    assert_eq!(farewell(&world), Some(1009));
+}
+
+#[test]
+fn leafs_have_the_no_auth_user_of_the_block_and_no_more_of_it() {
+    use crate::auth::users::Claim;
+    use crate::config::model::ConnectionType::LeafnodeWs;
+    let accounts = "accounts {
+        A: {users: [{user: a, password: p}]}
+        B: {users: [{user: b, password: p}]}
+    }";
+    for (leafnodes, block, rest, wanted) in [
+        ("", "no_auth_user: a", accounts.to_owned(), Some("A")),
+        (
+            "authorization {account: B}",
+            "no_auth_user: a",
+            accounts.to_owned(),
+            Some("A"),
+        ),
+        (
+            "",
+            "no_auth_user: a",
+            format!("{accounts}\nno_auth_user: b"),
+            Some("A"),
+        ),
+        ("", "", format!("{accounts}\nno_auth_user: b"), Some("B")),
+        (
+            "authorization {user: l, password: l}",
+            "no_auth_user: a",
+            accounts.to_owned(),
+            None,
+        ),
+        (
+            "",
+            "authorization {user: w, password: w}",
+            String::new(),
+            Some("$G"),
+        ),
+        (
+            "",
+            "authorization {token: t}",
+            "authorization {user: g, password: g}".into(),
+            None,
+        ),
+    ] {
+        let config = config(&format!(
+            "leafnodes {{port: 7422\n{leafnodes}\n}}\n\
+             websocket {{port: 8080, no_tls: true\n{block}\n}}\n{rest}"
+        ));
+        crate::config::check(&config).unwrap();
+        let listener = config.websocket.as_ref().unwrap();
+        let own = Users::compile_for_websocket_leafs(&config, listener);
+        let users = own.unwrap_or_else(|| Users::compile(&config));
+        let account = match users.check(&Claim::default(), b"nonce", LeafnodeWs) {
+            Ok(crate::auth::users::Outcome::Accepted(verdict)) => Some(verdict.account),
+            _ => None,
+        };
+        assert_eq!(account.as_deref(), wanted, "{leafnodes} {block} {rest}");
+    }
+}
