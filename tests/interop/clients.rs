@@ -66,8 +66,9 @@ fn python() -> Option<&'static Path> {
     let make = || {
         let (dir, _lock) = made("interop-python")?;
         let python = dir.join("bin").join("python3");
-        let has =
-            |python: &Path| run(Command::new(python).args(["-c", "import nats, nkeys"])).is_ok();
+        let has = |python: &Path| {
+            run(Command::new(python).args(["-c", "import nats, nkeys, aiohttp"])).is_ok()
+        };
         if !has(&python) {
             run(Command::new("python3").args(["-m", "venv"]).arg(&dir))?;
             run(Command::new(&python).args([
@@ -77,6 +78,8 @@ fn python() -> Option<&'static Path> {
                 "-q",
                 "nats-py==2.16.0",
                 "nkeys==0.2.1",
+                // For ws://.
+                "aiohttp==3.14.5",
             ]))?;
         }
         Ok(python)
@@ -304,6 +307,32 @@ fn under_tls(client: impl Fn(&Server) -> Command) {
 fn nats_py_under_tls() {
     if let Some(python) = python() {
         under_tls(|leaf| python_client(python, leaf));
+    }
+}
+
+/// A browser's way in, with and without TLS.
+#[test]
+fn nats_py_over_websocket() {
+    let Some(python) = python() else { return };
+    let pki = Pki::new("authority");
+    let tls = format!("tls {{ {} }}", pki.server("hub").options());
+    for (scheme, block) in [("ws", "no_tls: true"), ("wss", &tls)] {
+        for compression in [false, true] {
+            let server = Server::start_petiole(&format!(
+                "host: \"127.0.0.1\"\nport: {{port}}\n\
+                 websocket {{ host: \"127.0.0.1\", port: {{port:ws}}\n{block}\n\
+                 compression: {compression} }}\n"
+            ));
+            echo(&server);
+            let mut command = Command::new(python);
+            command
+                .arg(sources().join("clients.py"))
+                .arg(format!("{scheme}://localhost:{}", server.port_of("ws")));
+            if scheme == "wss" {
+                command.arg("tls").arg(pki.ca_path());
+            }
+            drive(command, &STEPS[..6]);
+        }
     }
 }
 

@@ -1,6 +1,6 @@
 //! petiole as a leaf of real hubs of all three versions, and of hubs that misbehave: the
 //! leafnode protocol's checklist from the side of the solicitor, item by item. And leafs of all
-//! versions at the core's acceptor.
+//! versions at the core's acceptor, clients and leafs over WebSocket at petiole.
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
 
 #[path = "../support/mod.rs"]
@@ -17,3 +17,4 @@ mod outages;
 mod remotes;
 mod secrets;
 mod transports;
+mod websocket;

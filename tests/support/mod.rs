@@ -15,6 +15,7 @@ mod relay;
 mod temp;
 mod tls;
 mod wire;
+mod ws;
 
 pub use client::{Client, Msg, Op, QUIET};
 pub use leaf::{FakeHub, LeafLink, LeafOp};
@@ -26,6 +27,7 @@ pub use relay::Relay;
 pub use temp::TempDir;
 pub use tls::Trust;
 pub use wire::Wire;
+pub use ws::{End, Frame, Refused, Visit, WsClient, masked};
 
 use std::time::{Duration, Instant};
 

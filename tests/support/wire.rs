@@ -197,6 +197,12 @@ impl Wire {
         bytes
     }
 
+    /// Waits for a byte or for the end, and says whether it is the end.
+    pub fn is_at_end(&mut self) -> bool {
+        let until = Instant::now() + self.deadline;
+        self.buf.is_empty() && !self.fill(until)
+    }
+
     /// Everything up to the end of the stream.
     pub fn rest(&mut self) -> Vec<u8> {
         let until = Instant::now() + self.deadline;
