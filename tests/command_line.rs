@@ -179,6 +179,47 @@ fn files_of_tls_blocks_are_checked() {
     }
 }
 
+/// What takes the hub's role is refused by a build that has not got it, at its place.
+#[cfg(not(feature = "hub"))]
+#[test]
+fn a_gateway_refuses_what_is_for_a_hub() {
+    let place = Place::new("roles");
+    for (text, at, option) in [
+        (
+            "port: -1\nwebsocket { port: -1, no_tls: true }",
+            ":2:1",
+            "websocket.port",
+        ),
+        ("port: -1\nleafnodes { port: -1 }", ":2:1", "leafnodes.port"),
+    ] {
+        let path = place.file("c.conf", text);
+        for more in [&["-t"][..], &[]] {
+            let (code, _, err) = petiole(&[&["-c", &path], more].concat());
+            assert_eq!(code, 1);
+            let said = format!("{path}{at}: option \"{option}\" is for a hub, and this build is");
+            assert!(err.contains(&said), "{err}");
+        }
+    }
+    // Without a port there is no listener.
+    let path = place.file("c.conf", "port: -1\nwebsocket { no_tls: true }");
+    assert_eq!(petiole(&["-t", "-c", &path]).0, 0);
+}
+
+#[cfg(feature = "hub")]
+#[test]
+fn files_of_the_websocket_listener_are_checked() {
+    let place = Place::new("websocket");
+    let text = "port: -1\nwebsocket { port: -1\n tls { cert_file: \"/nonexistent/c\", key_file: \"/k\" } }";
+    let path = place.file("c.conf", text);
+    for more in [&["-t"][..], &[]] {
+        let (code, _, err) = petiole(&[&["-c", &path], more].concat());
+        assert_eq!(code, 1);
+        let said =
+            format!("{path}:3:2: error parsing X509 certificate/key pair: open /nonexistent/c: ");
+        assert!(err.contains(&said), "{err}");
+    }
+}
+
 #[test]
 fn a_start_that_fails_says_why() {
     let place = Place::new("start");
