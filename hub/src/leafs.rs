@@ -11,6 +11,7 @@ use petiole_leaf::{FileError, Greeter};
 use petiole_net::address;
 use petiole_net::listen::{ListenError, Listener, join};
 
+use crate::explain;
 use crate::throttle::Throttle;
 
 /// Leafs that may be in the handshake of TLS first at the same time; each costs a few kilobytes.
@@ -40,7 +41,10 @@ impl Leafs {
         Ok(Some(Leafs {
             cluster,
             users: Users::compile_for_leafs(config).map(Arc::new),
-            greeter: Arc::new(Greeter::new(listener.tls.as_ref(), MOST_HANDSHAKES)?),
+            greeter: {
+                let greeter = Greeter::new(listener.tls.as_ref(), MOST_HANDSHAKES)?;
+                Arc::new(greeter.with_hints(explain::hint_of_first))
+            },
             throttle: Throttle::new(listener).map(Arc::new),
             listener: listener.clone(),
         }))

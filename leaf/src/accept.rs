@@ -1,6 +1,7 @@
 //! Accepting clients and leafs: TLS before INFO where it is configured, and how many handshakes a
 //! second may begin.
 
+use std::borrow::Cow;
 use std::io::{self, IoSlice};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -26,7 +27,11 @@ pub struct Greeter {
     pending: AtomicUsize,
     most_pending: usize,
     rate: Option<Arc<Rate>>,
+    hint: Hint,
 }
+
+/// What to do about a handshake that failed; `None`: nobody knows.
+pub type Hint = fn(&io::Error) -> Option<Cow<'static, str>>;
 
 impl Greeter {
     /// For clients. Reads the certificates.
@@ -57,7 +62,14 @@ impl Greeter {
             pending: AtomicUsize::new(0),
             most_pending: most,
             rate: limit.map(|limit| Arc::new(Rate::new(limit))),
+            hint: |_| None,
         })
+    }
+
+    /// Adds to what the log says of a handshake before INFO which end to change. Of kind `TimedOut` is
+    /// the error that it did not end in time.
+    pub fn with_hints(self, hint: Hint) -> Self {
+        Greeter { hint, ..self }
     }
 
     /// Takes a connection up to where INFO is due, or what is to be said behind it: `None` if that
@@ -98,11 +110,12 @@ impl Greeter {
                 None
             }
             Err(error) if error.kind() == io::ErrorKind::TimedOut => {
-                log::error!("{peer} - TLS handshake timeout");
+                log::error!("{peer} - TLS handshake timeout{}", self.hint(&error));
                 None
             }
             Err(error) => {
-                log::error!("{peer} - TLS handshake error: {}", words(&error));
+                let (words, hint) = (words(&error), self.hint(&error));
+                log::error!("{peer} - TLS handshake error: {words}{hint}");
                 None
             }
         }
@@ -128,6 +141,11 @@ impl Greeter {
             return Err(io::ErrorKind::QuotaExceeded.into());
         }
         transport.secure().await
+    }
+
+    /// What follows the words for an error.
+    fn hint(&self, error: &io::Error) -> String {
+        (self.hint)(error).map_or_else(String::new, |hint| format!(": {hint}"))
     }
 
     /// For TLS behind INFO: who has no choice is counted now, who has when it begins.

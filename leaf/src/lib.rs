@@ -11,7 +11,7 @@ mod reach;
 mod run;
 mod worker;
 
-pub use accept::Greeter;
+pub use accept::{Greeter, Hint};
 pub use file_error::FileError;
 pub use identity::{Signature, Signer};
 pub use node::{Node, NodeEvent, Peers, UplinkStatus};

@@ -529,7 +529,11 @@ impl Neighbour for Acceptor {
         }
         match self.phase {
             Phase::Securing { .. } => {
-                log::error!("{} - TLS handshake timeout", self.prefix());
+                log::error!(
+                    "{} - TLS handshake timeout: the leaf was told in INFO that TLS is required, and did \
+                     not begin it",
+                    self.prefix()
+                );
                 Err(ProtoError::HandshakeFailed)
             }
             Phase::Greeted { .. } | Phase::Compressing { .. } | Phase::Verifying { .. } => {
