@@ -27,8 +27,8 @@ use smol::LocalExecutor;
 use smol::channel::{Receiver, Sender, bounded};
 use smol::future::FutureExt as _;
 
-use crate::common::{Joined, request};
-use crate::support::{Client, Server, Target, servers};
+use crate::common::{Joined, request, targets};
+use crate::support::{Client, Server, Target};
 
 /// A shard that only accepts leafs.
 struct Hub(Shard<Acceptor>);
@@ -207,11 +207,6 @@ fn leaf_by(target: &Target, name: &str, url: &str, options: &str) -> Server {
          remotes: [ {{ url: \"{url}\"\n{options} }} ] }}\n"
     );
     Server::start(target, &config)
-}
-
-fn targets() -> impl Iterator<Item = Target> {
-    let real = servers().iter().cloned().map(Target::Real);
-    std::iter::once(Target::Petiole).chain(real)
 }
 
 /// petiole and the next, each real server and the next: every pair of neighbours in a ring.

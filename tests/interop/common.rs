@@ -7,8 +7,8 @@ use std::time::Instant;
 use serde_json::{Value, json};
 
 use crate::support::{
-    Client, DEADLINE, FakeHub, LeafLink, LeafOp, Msg, Op, POLL, RealServer, Server, servers,
-    skip_loudly,
+    Client, DEADLINE, FakeHub, LeafLink, LeafOp, Msg, Op, POLL, RealServer, Server, Target,
+    servers, skip_loudly,
 };
 
 /// petiole with these entries of `leafnodes.remotes`, retrying fast, and further options.
@@ -117,6 +117,12 @@ pub(crate) fn each(run: impl Fn(&RealServer)) {
         eprintln!("== hub: nats-server {major}.{minor}.{patch}");
         run(real);
     }
+}
+
+/// petiole, and all real servers.
+pub(crate) fn targets() -> impl Iterator<Item = Target> {
+    let real = servers().iter().cloned().map(Target::Real);
+    std::iter::once(Target::Petiole).chain(real)
 }
 
 /// The configuration of a hub with monitoring, and further options.
@@ -255,4 +261,55 @@ pub(crate) fn request(client: &mut Client, subject: &str, payload: &str) -> Msg 
 /// A client that wants to be told when nobody answers.
 pub(crate) fn asker(server: &Server) -> Client {
     Client::quiet_and(server.port(), "\"no_responders\":true")
+}
+
+/// Requests both ways, small and large.
+#[track_caller]
+pub(crate) fn exchange(leaf: &Server, hub: &Server) {
+    Joined::new(leaf, hub, "", "").settle();
+    for (from, to, subject) in [(leaf, hub, "svc.core"), (hub, leaf, "svc.edge")] {
+        let mut joined = Joined::new(leaf, hub, "", "");
+        let mut answerer = Client::quiet(to.port());
+        answerer.tell(format!("SUB {subject} 1\r\n"));
+        joined.settle();
+        let (port, subject) = (from.port(), subject.to_owned());
+        let sizes = [0, 1, 100, 5_000, 70_000, 1_000_000];
+        let asker = std::thread::spawn(move || {
+            let mut asker = Client::quiet(port);
+            for size in sizes {
+                let payload = text(size);
+                let answer = request(&mut asker, &subject, &payload);
+                assert!(answer.text() == payload, "{size} bytes came back otherwise");
+            }
+        });
+        for _ in sizes {
+            let question = answerer.expect_msg();
+            let reply = question.reply().expect("a request");
+            let text = question.text();
+            answerer.send(format!("PUB {reply} {}\r\n{text}\r\n", text.len()));
+        }
+        asker.join().expect("all requests are answered");
+    }
+}
+
+/// Text that neither repeats at once nor is beyond compression.
+fn text(size: usize) -> String {
+    let words = [
+        "temp",
+        "pressure",
+        "site",
+        "wind",
+        "42",
+        "rpm",
+        "\"state\":",
+    ];
+    let mut at = 7usize;
+    let mut out = String::with_capacity(size + 16);
+    while out.len() < size {
+        at = at.wrapping_mul(1_103_515_245).wrapping_add(12_345);
+        out.push_str(words[(at >> 16) % words.len()]);
+        out.push(char::from(b'a' + ((at >> 8) % 26) as u8));
+    }
+    out.truncate(size);
+    out
 }

@@ -14,6 +14,7 @@ mod hubs;
 mod jwt;
 mod matrix;
 mod outages;
+mod pairs;
 mod remotes;
 mod secrets;
 mod transports;

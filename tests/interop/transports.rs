@@ -4,7 +4,7 @@
 use petiole_net::s2::{Decoder, Encoder, Level};
 use serde_json::Value;
 
-use crate::common::{Joined, config, each, eventually, get, hub, petiole, request};
+use crate::common::{Joined, config, each, eventually, exchange, get, hub, petiole};
 use crate::support::{Client, FakeHub, LeafLink, Pki, Proxy, RealServer, Relay, Server};
 
 /// A hub's websocket block.
@@ -19,57 +19,6 @@ fn works(hub: &Server, remote: &str) -> Server {
     let leaf = petiole(remote, "debug: true");
     exchange(&leaf, hub);
     leaf
-}
-
-/// Requests both ways, small and large.
-#[track_caller]
-fn exchange(leaf: &Server, hub: &Server) {
-    Joined::new(leaf, hub, "", "").settle();
-    for (from, to, subject) in [(leaf, hub, "svc.core"), (hub, leaf, "svc.edge")] {
-        let mut joined = Joined::new(leaf, hub, "", "");
-        let mut answerer = Client::quiet(to.port());
-        answerer.tell(format!("SUB {subject} 1\r\n"));
-        joined.settle();
-        let (port, subject) = (from.port(), subject.to_owned());
-        let sizes = [0, 1, 100, 5_000, 70_000, 1_000_000];
-        let asker = std::thread::spawn(move || {
-            let mut asker = Client::quiet(port);
-            for size in sizes {
-                let payload = text(size);
-                let answer = request(&mut asker, &subject, &payload);
-                assert!(answer.text() == payload, "{size} bytes came back otherwise");
-            }
-        });
-        for _ in sizes {
-            let question = answerer.expect_msg();
-            let reply = question.reply().expect("a request");
-            let text = question.text();
-            answerer.send(format!("PUB {reply} {}\r\n{text}\r\n", text.len()));
-        }
-        asker.join().expect("all requests are answered");
-    }
-}
-
-/// Text that neither repeats at once nor is beyond compression.
-fn text(size: usize) -> String {
-    let words = [
-        "temp",
-        "pressure",
-        "site",
-        "wind",
-        "42",
-        "rpm",
-        "\"state\":",
-    ];
-    let mut at = 7usize;
-    let mut out = String::with_capacity(size + 16);
-    while out.len() < size {
-        at = at.wrapping_mul(1_103_515_245).wrapping_add(12_345);
-        out.push_str(words[(at >> 16) % words.len()]);
-        out.push(char::from(b'a' + ((at >> 8) % 26) as u8));
-    }
-    out.truncate(size);
-    out
 }
 
 fn url(scheme: &str, port: u16) -> String {

@@ -174,6 +174,28 @@ impl Server {
         unreachable!("the last attempt returns or panics");
     }
 
+    /// What a server says that must not start with this configuration.
+    pub fn refusal(target: &Target, config: &str) -> String {
+        let mut ports = Ports::default();
+        let dir = TempDir::new();
+        let path = dir.write("server.conf", ports.fill(config));
+        let log = Arc::new(Log::new(dir.path()));
+        let child = spawn(target, &path, &[], &log);
+        let mut server = Self {
+            target: target.clone(),
+            child,
+            ports,
+            dir,
+            config: path,
+            args: Vec::new(),
+            log,
+        };
+        let status = server.wait_exit();
+        server.log.wait(|log| log.closed, DEADLINE);
+        assert!(!status.success(), "{} ended with {status}", target.name());
+        server.log()
+    }
+
     fn wait_ready(&mut self, ready: Ready<'_>) -> Result<(), String> {
         let until = Instant::now() + START_DEADLINE;
         loop {

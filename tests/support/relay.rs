@@ -12,6 +12,7 @@ pub struct Relay {
     port: u16,
     wires: Arc<Mutex<Vec<Wire>>>,
     made: Arc<AtomicUsize>,
+    carried: Arc<AtomicUsize>,
 }
 
 /// One connection through the relay.
@@ -32,7 +33,8 @@ impl Relay {
         let port = listener.local_addr().expect("an address").port();
         let wires = Arc::new(Mutex::new(Vec::new()));
         let made = Arc::new(AtomicUsize::new(0));
-        let (list, counter) = (Arc::clone(&wires), Arc::clone(&made));
+        let carried = Arc::new(AtomicUsize::new(0));
+        let (list, counter, bytes) = (Arc::clone(&wires), Arc::clone(&made), Arc::clone(&carried));
         thread::spawn(move || {
             for near in listener.incoming() {
                 let Ok(near) = near else { return };
@@ -44,7 +46,8 @@ impl Relay {
                 for (from, to) in [(&near, &far), (&far, &near)] {
                     let (from, to) = (copy_of(from), copy_of(to));
                     let (black, stalled) = (Arc::clone(&black), Arc::clone(&stalled));
-                    thread::spawn(move || carry(from, to, &black, &stalled));
+                    let bytes = Arc::clone(&bytes);
+                    thread::spawn(move || carry(from, to, &black, &stalled, &bytes));
                 }
                 list.lock().unwrap().push(Wire {
                     near,
@@ -55,7 +58,12 @@ impl Relay {
                 counter.fetch_add(1, Ordering::SeqCst);
             }
         });
-        Relay { port, wires, made }
+        Relay {
+            port,
+            wires,
+            made,
+            carried,
+        }
     }
 
     pub fn port(&self) -> u16 {
@@ -83,6 +91,18 @@ impl Relay {
         }
     }
 
+    /// Neither end hears of the other any more, nor that it is gone.
+    pub fn part(&self) {
+        for wire in self.wires.lock().unwrap().iter() {
+            wire.black.store(true, Ordering::SeqCst);
+        }
+    }
+
+    /// Bytes that were carried, both ways.
+    pub fn carried(&self) -> usize {
+        self.carried.load(Ordering::SeqCst)
+    }
+
     /// What is connected carries nothing until [`Relay::resume`].
     pub fn stall(&self) {
         for wire in self.wires.lock().unwrap().iter() {
@@ -102,13 +122,20 @@ fn copy_of(stream: &TcpStream) -> TcpStream {
     stream.try_clone().expect("a descriptor")
 }
 
-fn carry(mut from: TcpStream, mut to: TcpStream, black: &AtomicBool, stalled: &AtomicBool) {
+fn carry(
+    mut from: TcpStream,
+    mut to: TcpStream,
+    black: &AtomicBool,
+    stalled: &AtomicBool,
+    bytes: &AtomicUsize,
+) {
     let mut chunk = vec![0; 64 << 10];
     loop {
         let count = match from.read(&mut chunk) {
             Ok(count) if count > 0 => count,
             _ => break,
         };
+        bytes.fetch_add(count, Ordering::SeqCst);
         while stalled.load(Ordering::SeqCst) {
             thread::park_timeout(super::POLL);
         }
