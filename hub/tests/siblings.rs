@@ -174,7 +174,13 @@ impl World {
                         assert!(self.told[peer].remove(what).is_some(), "{what}");
                     }
                     _ => {
-                        let word = |word| if str::starts_with(word, "_R_.") { "_R_" } else { word };
+                        let word = |word| {
+                            if str::starts_with(word, "_R_.") {
+                                "_R_"
+                            } else {
+                                word
+                            }
+                        };
                         let words: Vec<_> = line.split(' ').map(word).collect();
                         rest.push_str(&words.join(" "));
                         rest.push('\n');
@@ -210,7 +216,8 @@ fn populate(world: &mut World) {
 }
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
-    let subject = || prop::sample::select(vec!["a", "b", "*", "a.b", "a.*", "*.b", ">", "c.b", "c.*"]);
+    let subject =
+        || prop::sample::select(vec!["a", "b", "*", "a.b", "a.*", "*.b", ">", "c.b", "c.*"]);
     let step = prop_oneof![
         9 => (0..LEAFS, subject(), any::<bool>()).prop_map(|(p, s, q)| Step::Want(p, s, q)),
         4 => (0..LEAFS, subject(), any::<bool>()).prop_map(|(p, s, q)| Step::Drop(p, s, q)),
