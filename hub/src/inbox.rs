@@ -6,6 +6,8 @@ use std::task::{Context, Poll, Waker};
 
 use petiole_core::link::LinkId;
 
+use crate::system::{Happened, Load};
+
 /// Something from another thread.
 #[derive(Debug)]
 pub(crate) enum Parcel {
@@ -13,6 +15,12 @@ pub(crate) enum Parcel {
     Lent(Vec<u8>),
     /// Ours, which it has taken in.
     Returned(Vec<u8>),
+    /// What somebody wants to hear of, for the first thread to say.
+    Happened(Box<Happened>),
+    /// The first thread wants to know, in the round of this number, what our links come to.
+    Count(u64),
+    /// That is this.
+    Counted(u64, Box<Load>),
     /// A link of ours gives way to a newer one of the same leaf.
     Superseded(LinkId),
 }

@@ -6,6 +6,7 @@ mod leafs;
 mod node;
 mod peer;
 mod run;
+mod system;
 mod throttle;
 mod websocket;
 

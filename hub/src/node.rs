@@ -8,10 +8,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use petiole_core::config::model::ConnectionType;
 use petiole_core::link::acceptor::{Acceptor, LeafName, LeafPort};
 use petiole_core::link::client::Client;
+use petiole_core::link::internal::Internal;
 use petiole_core::link::queue::WritePlan;
 use petiole_core::link::sibling::Sibling;
-use petiole_core::link::websocket::{Farewell, WebsocketVisit};
-use petiole_core::link::{Encoding, LinkId, Neighbour as _, Secured};
+use petiole_core::link::websocket::{self, WebsocketVisit};
+use petiole_core::link::{Encoding, LinkId, Neighbour as _, Secured, Server};
 use petiole_core::shard::{HIGH_WATER, Wants};
 use petiole_core::time::Instant;
 use petiole_core::wire::error::ProtoError;
@@ -21,6 +22,7 @@ use petiole_net::driver::Engine;
 use crate::explain;
 use crate::inbox::{Inbox, Parcel, Urgency};
 use crate::peer::Peer;
+use crate::system::{Farewell, System};
 
 /// Bytes on their way to another thread from which on we want to hear of their arrival: a part of
 /// what makes producers wait.
@@ -64,6 +66,8 @@ pub struct Node {
     /// The link to each other thread's shard, by its number; `None` at our own.
     siblings: Vec<Option<LinkId>>,
     common: Arc<Common>,
+    /// Our part of what is said and answered in the system account, if there is one.
+    system: Option<System>,
 }
 
 impl Node {
@@ -91,6 +95,7 @@ impl Node {
                 siblings: (0..count).map(&mut sibling).collect(),
                 base,
                 common: common.clone(),
+                system: None,
             }
         };
         bases.into_iter().enumerate().map(node).collect()
@@ -106,6 +111,30 @@ impl Node {
     ) -> LinkId {
         let client = Client::new(now, self.base.next_number(), address, secured);
         self.base.serve(now, client.over_websocket(visit))
+    }
+
+    /// Has the threads of a server (all of them, before any link is opened) say what happens in the
+    /// account `account`, which exists, and answer there. `server` is how it names itself.
+    pub fn serve_system(nodes: &mut [Node], now: Instant, account: &str, server: &Server) {
+        let threads = nodes.len();
+        let Some((first, others)) = nodes.split_first_mut() else {
+            return;
+        };
+        let shard = first.base.shard_mut();
+        let system = System::first(now, account, server, shard, threads);
+        for node in others {
+            node.base.note_joined();
+            node.system = Some(system.another(node.base.shard_mut()));
+        }
+        first.base.note_joined();
+        first.system = Some(system);
+    }
+
+    /// Tells whoever listens in the system account that the server is about to end.
+    pub(crate) fn say_farewell(&mut self, now: Instant, farewell: Farewell) {
+        if let Some(system) = &mut self.system {
+            system.say_farewell(now, self.base.shard_mut(), farewell);
+        }
     }
 
     /// A leaf has connected by this `kind` of connection; `secured` is what TLS before INFO came to,
@@ -164,6 +193,23 @@ impl Node {
                 }
                 Parcel::Returned(chunk) => shard.handle_returned(now, sibling, chunk),
                 Parcel::Superseded(link) => self.supersede(now, link),
+                Parcel::Happened(happened) => {
+                    if let Some(system) = &mut self.system {
+                        system.handle_happened(*happened);
+                    }
+                }
+                Parcel::Count(round) => {
+                    if let (Some(system), Some(theirs)) = (&self.system, common.inboxes.get(from)) {
+                        let load = Box::new(system.load(self.base.shard()));
+                        let parcel = Parcel::Counted(round, load);
+                        theirs.put(self.number, [parcel], Urgency::Now);
+                    }
+                }
+                Parcel::Counted(round, load) => {
+                    if let Some(system) = &mut self.system {
+                        system.handle_load(round, *load);
+                    }
+                }
             }
         }
         self.settle(now);
@@ -190,7 +236,48 @@ impl Node {
         self.base.settle(now);
         while let Some(link) = self.base.poll_joined() {
             self.note_leaf(now, link);
+            if let Some(system) = &mut self.system {
+                system.note_joined(now, self.base.shard_mut(), link);
+            }
         }
+        while let Some((link, reply)) = self.base.poll_asked() {
+            if let Some(system) = &self.system {
+                system.tell_user(now, self.base.shard_mut(), link, &reply);
+            }
+        }
+        self.advance_system(now);
+    }
+
+    /// Says and answers what there is in the system account; what happened in other threads than the
+    /// first goes there.
+    fn advance_system(&mut self, now: Instant) {
+        let Some(system) = &mut self.system else {
+            return;
+        };
+        if !system.is_first() {
+            let happened = system.take_happened();
+            if let Some(first) = self.common.inboxes.first()
+                && !happened.is_empty()
+            {
+                let parcels = happened.into_iter().map(Box::new).map(Parcel::Happened);
+                first.put(self.number, parcels, Urgency::Now);
+            }
+            return;
+        }
+        let Some(round) = system.advance(now, self.base.shard_mut()) else {
+            return;
+        };
+        for (number, inbox) in self.common.inboxes.iter().enumerate() {
+            if number != self.number {
+                inbox.put(self.number, [Parcel::Count(round)], Urgency::Now);
+            }
+        }
+    }
+
+    /// Whether something came where nothing is settled: behind a proof, or when a producer may go on.
+    fn is_unsettled(&self) -> bool {
+        let mail = self.base.shard().own().and_then(Peer::system);
+        self.base.has_notes() || mail.is_some_and(Internal::has_mail)
     }
 
     fn note_leaf(&mut self, now: Instant, link: LinkId) {
@@ -292,7 +379,7 @@ impl Engine for Node {
         }
     }
 
-    fn farewell(&self, id: LinkId) -> Option<Farewell> {
+    fn farewell(&self, id: LinkId) -> Option<websocket::Farewell> {
         self.base.shard().neighbour(id)?.farewell().cloned()
     }
 
@@ -307,6 +394,9 @@ impl Engine for Node {
                 leafs.remove(&identity);
             }
         }
+        if let Some(system) = &mut self.system {
+            system.note_closed(now, self.base.shard_mut(), id, cause);
+        }
         self.base.handle_closed(now, id, cause);
         self.settle(now);
     }
@@ -317,6 +407,7 @@ impl Engine for Node {
             let to = self.siblings.iter().position(|link| *link == Some(id));
             match to {
                 Some(to) => self.hand_over(to, id),
+                None if self.base.shard().is_own(id) => {}
                 None => return Some(id),
             }
         }
@@ -327,7 +418,14 @@ impl Engine for Node {
     }
 
     fn poll_timeout(&self) -> Option<Instant> {
-        self.base.poll_timeout()
+        if self.is_unsettled() {
+            return Some(Instant::ZERO);
+        }
+        let system = self.system.as_ref().and_then(System::poll_timeout);
+        [self.base.poll_timeout(), system]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     fn handle_timeout(&mut self, now: Instant) {

@@ -2,6 +2,7 @@
 
 use petiole_core::link::acceptor::Acceptor;
 use petiole_core::link::client::Client;
+use petiole_core::link::internal::Internal;
 use petiole_core::link::leaf::Leaf;
 use petiole_core::link::sibling::Sibling;
 use petiole_core::link::websocket::Farewell;
@@ -20,6 +21,8 @@ neighbours! {
         Hub(Box<Leaf>),
         /// Another thread of this server.
         Sibling(Sibling),
+        /// The server itself, in its system account.
+        System(Box<Internal>),
     }
 }
 
@@ -41,7 +44,7 @@ impl Peer {
         match self {
             Peer::Client(client) => client.farewell(),
             Peer::Leaf(leaf) => leaf.farewell(),
-            Peer::Hub(_) | Peer::Sibling(_) => None,
+            Peer::Hub(_) | Peer::Sibling(_) | Peer::System(_) => None,
         }
     }
 
@@ -49,6 +52,22 @@ impl Peer {
     pub(crate) fn leaf(&self) -> Option<&Acceptor> {
         match self {
             Peer::Leaf(leaf) => Some(leaf),
+            _ => None,
+        }
+    }
+
+    /// If it is the server itself.
+    pub(crate) fn system(&self) -> Option<&Internal> {
+        match self {
+            Peer::System(system) => Some(system),
+            _ => None,
+        }
+    }
+
+    /// The same.
+    pub(crate) fn system_mut(&mut self) -> Option<&mut Internal> {
+        match self {
+            Peer::System(system) => Some(system),
             _ => None,
         }
     }

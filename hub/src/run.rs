@@ -22,6 +22,7 @@ use smol::future;
 
 use crate::leafs::Leafs;
 use crate::node::Node;
+use crate::system::Farewell;
 use crate::websocket::{Visitor, Websocket, WebsocketGate};
 
 /// A hub that is ready to run.
@@ -133,9 +134,14 @@ async fn serve(hub: Hub, executor: Rc<LocalExecutor<'static>>) -> Result<(), Run
     let server = describe(&config, id, address);
     let clock = Clock::start();
     let entropy = || Box::new(SystemEntropy::default());
+    let named = server.clone();
     let base = Base::of(&config, server, entropy(), clock.now());
     let others: Vec<_> = (1..threads).map(|_| base.another(entropy())).collect();
-    let mut nodes = Node::all(base, clock.now(), others).into_iter();
+    let mut nodes = Node::all(base, clock.now(), others);
+    if let Some(account) = &config.system_account {
+        Node::serve_system(&mut nodes, clock.now(), account, &named);
+    }
+    let mut nodes = nodes.into_iter();
     reaches.iter().for_each(|reach| reach.warn());
     greeter.warn();
     let greeter = Arc::new(greeter);
@@ -218,6 +224,9 @@ async fn serve(hub: Hub, executor: Rc<LocalExecutor<'static>>) -> Result<(), Run
             End::LameDuck => {
                 // The listeners go with their tasks.
                 accepting.clear();
+                worker
+                    .thread()
+                    .with(|node, now| node.say_farewell(now, Farewell::LameDuck));
                 crew.order(|| Order::LameDuck);
                 obey_order(&worker, Order::LameDuck);
             }
@@ -231,6 +240,9 @@ async fn serve(hub: Hub, executor: Rc<LocalExecutor<'static>>) -> Result<(), Run
     }
     drop((accepting, obeying));
     log::info!("Initiating Shutdown...");
+    worker
+        .thread()
+        .with(|node, now| node.say_farewell(now, Farewell::Shutdown));
     crew.order(|| Order::Finish);
     worker.finish().await;
     drop(tasks);
@@ -365,6 +377,11 @@ async fn serve_beside(worker: Worker<Node>, orders: Receiver<Order>, ended: Send
             break;
         }
     }
+    // The last word of the first thread is there before our clients are told to go.
+    worker.thread().with(|node, now| {
+        node.take_in(now);
+        node.say_farewell(now, Farewell::Shutdown);
+    });
     worker.finish().await;
     drop(tasks);
 }

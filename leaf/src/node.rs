@@ -95,8 +95,10 @@ pub struct Node<P = Peer> {
     /// Connection ids handed out, by all threads of the server.
     numbers: Arc<AtomicUsize>,
     events: VecDeque<NodeEvent>,
-    /// Leafs that have said who they are.
-    joined: VecDeque<LinkId>,
+    /// Clients and leafs that have said who they are; `None`: nobody wants to know.
+    joined: Option<VecDeque<LinkId>>,
+    /// Clients that want to know who they are, and where to tell them.
+    asked: VecDeque<(LinkId, Box<[u8]>)>,
     duration: Duration,
     grace: Duration,
     duck: Option<Duck>,
@@ -139,14 +141,20 @@ impl<P: Peers> Node<P> {
             }),
         };
         // The check before a start has compiled them, too.
-        let shard = match account::compile(config, None) {
-            Ok(accounts) => Shard::with_accounts(env, accounts, entropy),
+        let mut accounts = match account::compile(config, None) {
+            Ok(accounts) => accounts,
             Err(error) => {
                 log::error!("accounts share nothing: {error}");
                 let names = config.accounts.iter().map(|account| account.name.as_str());
-                Shard::new(env, names, entropy)
+                account::named(names)
             }
         };
+        if let Some(name) = &config.system_account
+            && accounts.iter().all(|account| *account.name != **name)
+        {
+            accounts.extend(account::named([name.as_str()]).pop());
+        }
+        let shard = Shard::with_accounts(env, accounts, entropy);
         let reports = Reports {
             connect: config.connect_error_reports,
             reconnect: config.reconnect_error_reports,
@@ -162,7 +170,8 @@ impl<P: Peers> Node<P> {
             random,
             numbers: Arc::default(),
             events: VecDeque::new(),
-            joined: VecDeque::new(),
+            joined: None,
+            asked: VecDeque::new(),
             duration: config.lame_duck_duration,
             grace: config.lame_duck_grace_period,
             duck: None,
@@ -180,7 +189,8 @@ impl<P: Peers> Node<P> {
             uplinks: Vec::new(),
             numbers: self.numbers.clone(),
             events: VecDeque::new(),
-            joined: VecDeque::new(),
+            joined: None,
+            asked: VecDeque::new(),
             duration: self.duration,
             grace: self.grace,
             duck: None,
@@ -295,9 +305,25 @@ impl<P: Peers> Node<P> {
         self.events.pop_front()
     }
 
-    /// A leaf that dialled us and is bound to its account now.
+    /// From here on [`Node::poll_joined`] has what there is.
+    pub fn note_joined(&mut self) {
+        self.joined.get_or_insert_default();
+    }
+
+    /// A client, or a leaf that dialled us, that is bound to its account now.
     pub fn poll_joined(&mut self) -> Option<LinkId> {
-        self.joined.pop_front()
+        self.joined.as_mut()?.pop_front()
+    }
+
+    /// A client that asked who it is, and where the answer goes.
+    pub fn poll_asked(&mut self) -> Option<(LinkId, Box<[u8]>)> {
+        self.asked.pop_front()
+    }
+
+    /// Whether [`Node::poll_joined`] or [`Node::poll_asked`] have something.
+    pub fn has_notes(&self) -> bool {
+        let joined = self.joined.as_ref();
+        !self.asked.is_empty() || joined.is_some_and(|joined| !joined.is_empty())
     }
 
     /// Stops serving gradually. The caller has closed its listener.
@@ -353,7 +379,12 @@ impl<P: Peers> Node<P> {
                         });
                     }
                 }
-                Event::Joined { link } => self.joined.push_back(link),
+                Event::Joined { link } => {
+                    if let Some(joined) = &mut self.joined {
+                        joined.push_back(link);
+                    }
+                }
+                Event::Asked { link, reply } => self.asked.push_back((link, reply)),
                 Event::Discovered { remote, addresses } => {
                     if let Some(uplink) = self.uplinks.get_mut(remote) {
                         uplink.handle_discovered(&addresses);

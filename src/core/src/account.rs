@@ -51,6 +51,20 @@ impl std::fmt::Display for AccountError {
 
 impl std::error::Error for AccountError {}
 
+/// `$G` and the named accounts, which share nothing and have no limits.
+pub fn named<'a>(names: impl IntoIterator<Item = &'a str>) -> Vec<Rules> {
+    let mut all: Vec<Rules> = Vec::new();
+    for name in std::iter::once(GLOBAL_ACCOUNT).chain(names) {
+        if all.iter().all(|other| *other.name != *name) {
+            all.push(Rules {
+                name: name.into(),
+                ..Rules::default()
+            });
+        }
+    }
+    all
+}
+
 /// Compiles all accounts for a server in `cluster`. Accounts are numbered by their place in the result:
 /// `$G` is 0, then come those of the configuration in its order.
 pub fn compile(config: &Config, cluster: Option<&str>) -> Result<Vec<Rules>, AccountError> {

@@ -6,18 +6,20 @@ pub mod admission;
 pub mod client;
 pub mod compression;
 pub(crate) mod delay;
+pub mod internal;
 mod kinds;
 pub mod leaf;
 mod liveness;
 mod pace;
 pub mod queue;
-pub mod requester;
+pub(crate) mod requester;
 pub mod sibling;
 mod told;
 pub mod uplink;
 pub mod websocket;
 
 use std::borrow::Cow;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -25,8 +27,8 @@ use bytes::Bytes;
 
 use crate::account::Rules;
 use crate::auth::certificate::Certificate;
-use crate::auth::users::{SlowCheck, Users};
-use crate::config::model::Limits;
+use crate::auth::users::{Identity, SlowCheck, Users};
+use crate::config::model::{ConnectionType, Limits};
 use crate::interest::Reach;
 use crate::message::Message;
 use crate::random::{Entropy, Random};
@@ -36,7 +38,6 @@ use crate::wire::parse::{ParseLimits, Parsed};
 use crate::wire::{Op, write};
 use compression::Level;
 use queue::{OutQueue, Pool};
-use requester::Requester;
 
 /// Names a link of a shard. Never used again for another link.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -101,6 +102,33 @@ pub struct Standing {
     pub isolated: bool,
     /// Whether its own publishes come back to its own subscriptions.
     pub echo: bool,
+}
+
+/// Who is at the other end of a link, as others are told.
+#[derive(Clone, Copy, Debug)]
+pub struct Portrait<'a> {
+    /// The id in INFO and in the log.
+    pub number: u64,
+    /// The kind of connection.
+    pub kind: ConnectionType,
+    /// Where it is: the address it has behind a proxy that says so.
+    pub address: IpAddr,
+    /// When it connected.
+    pub since: Instant,
+    /// The account it is bound to; `None` until it has said who it is.
+    pub account: Option<&'a Arc<str>>,
+    /// Who it is, or says it is.
+    pub identity: Option<&'a Identity>,
+    /// What it calls itself; may be empty.
+    pub name: &'a str,
+    /// The language of its library; may be empty.
+    pub lang: &'a str,
+    /// The version of its library or server; may be empty.
+    pub version: &'a str,
+    /// How long it takes to answer, where that is known.
+    pub round_trip: Option<Duration>,
+    /// Why it is being closed.
+    pub ending: Option<&'a str>,
 }
 
 /// Who is the hub on a link between servers; decides which interest travels (leaf protocol,
@@ -187,9 +215,9 @@ pub trait Neighbour: Sized {
     }
     /// How log lines name it.
     fn label(&self) -> String;
-    /// Who it is to services of other accounts.
-    fn requester(&self) -> Requester {
-        Requester::default()
+    /// Who it is, where others may be told.
+    fn portrait(&self) -> Option<Portrait<'_>> {
+        None
     }
     /// How it stands.
     fn standing(&self) -> Standing;
@@ -225,6 +253,13 @@ pub enum Action<'a> {
     /// Route it.
     Publish {
         /// The message.
+        message: Message<'a>,
+        /// Its sender wants to hear if nobody listens.
+        wants_no_responders: bool,
+    },
+    /// It asks the server itself: answer it, or else route it.
+    Ask {
+        /// The message, which has a reply subject.
         message: Message<'a>,
         /// Its sender wants to hear if nobody listens.
         wants_no_responders: bool,
@@ -357,10 +392,17 @@ pub enum Event {
         /// `host:port` each.
         addresses: Vec<String>,
     },
-    /// A leaf that dialled us is bound to its account.
+    /// A client, or a leaf that dialled us, is bound to its account: it has said who it is.
     Joined {
         /// The link.
         link: LinkId,
+    },
+    /// A client asks who it is and what it may do (system account, `$SYS.REQ.USER.INFO`).
+    Asked {
+        /// The client.
+        link: LinkId,
+        /// Where the answer goes, in its account.
+        reply: Box<[u8]>,
     },
     /// The link is up.
     Synced {

@@ -11,6 +11,7 @@ mod route;
 mod services;
 mod shadows;
 mod siblings;
+mod system;
 mod timers;
 mod trace;
 
@@ -23,8 +24,7 @@ use std::time::Duration;
 use foldhash::fast::FixedState;
 use hashbrown::{HashMap, HashTable};
 
-use crate::account::Rules;
-use crate::config::model::GLOBAL_ACCOUNT;
+use crate::account::{self, Rules};
 use crate::interest::{Interest, Reach, SubId};
 use crate::link::delay::Delay;
 use crate::link::queue::{OutQueue, Pool};
@@ -39,6 +39,9 @@ use route::Scratch;
 use services::Responses;
 use shadows::Shadows;
 use siblings::Family;
+use system::Own;
+
+pub use system::AccountLoad;
 
 /// A subscriber that takes nothing for this long no longer holds its producers back; from then on
 /// it is dropped at `max_pending` or at the write deadline. Long enough for a lossy radio link to
@@ -216,6 +219,7 @@ pub struct Shard<N> {
     stale: Vec<u32>,
     /// Of links that are in no account yet.
     no_rules: Arc<Rules>,
+    own: Own,
 }
 
 /// A source of secrets shows nothing of itself.
@@ -234,17 +238,7 @@ impl<N: Neighbour> Shard<N> {
         accounts: impl IntoIterator<Item = &'a str>,
         entropy: Box<dyn Entropy>,
     ) -> Self {
-        let rules = |name: &str| Rules {
-            name: name.into(),
-            ..Rules::default()
-        };
-        let mut all = vec![rules(GLOBAL_ACCOUNT)];
-        for name in accounts {
-            if all.iter().all(|other| *other.name != *name) {
-                all.push(rules(name));
-            }
-        }
-        Shard::with_accounts(env, all, entropy)
+        Shard::with_accounts(env, account::named(accounts), entropy)
     }
 
     /// A shard with these accounts: those that [`account::compile`](crate::account::compile) gives, whose
@@ -283,6 +277,7 @@ impl<N: Neighbour> Shard<N> {
             responses: Responses::default(),
             stale: Vec::new(),
             no_rules: Arc::default(),
+            own: Own::default(),
         };
         for rules in accounts {
             let loop_name = format!("$LDS.{}", random::name::<22>(&mut *shard.entropy.0));
@@ -322,11 +317,11 @@ impl<N: Neighbour> Shard<N> {
         self.clients
     }
 
-    /// All links, but for those to siblings.
+    /// All links that have a connection.
     pub fn links(&self) -> Vec<LinkId> {
         self.links
             .iter()
-            .filter(|(place, _)| !self.family.has(*place))
+            .filter(|(place, _)| !self.family.has(*place) && !self.own.is_at(*place))
             .map(|(place, link)| LinkId {
                 place,
                 turn: link.turn,
@@ -637,6 +632,10 @@ impl<N: Neighbour> Shard<N> {
             Action::Relay { origin, message } if N::HAS_SIBLINGS => {
                 self.relay(place, origin, &message);
             }
+            Action::Ask {
+                message,
+                wants_no_responders,
+            } => self.ask_server(place, &message, wants_no_responders),
             Action::Beside(notice) if N::HAS_SIBLINGS => self.note(place, notice),
             Action::Relay { .. } | Action::Beside(_) => {}
             Action::Subscribe {

@@ -45,7 +45,7 @@ impl<'a> Claim<'a> {
     }
 
     /// Whom a log line may name, whether or not it is true.
-    fn identity(&self) -> Option<Identity> {
+    pub(crate) fn identity(&self) -> Option<Identity> {
         if let Some(nkey) = given(self.nkey) {
             Some(Identity::Nkey(nkey.into()))
         } else if let Some(user) = given(self.user) {
@@ -94,12 +94,12 @@ pub enum Identity {
 }
 
 impl Identity {
-    /// The name or the public key; empty for those who have none.
-    pub fn name(&self) -> &str {
+    /// As monitoring and events name it; `None` for nobody in particular.
+    pub fn name(&self) -> Option<&str> {
         match self {
-            Identity::User(name) => name,
-            Identity::Nkey(key) => key,
-            Identity::Anonymous | Identity::Token => "",
+            Identity::Anonymous => None,
+            Identity::User(name) | Identity::Nkey(name) => Some(name),
+            Identity::Token => Some("[REDACTED]"),
         }
     }
 }

@@ -399,7 +399,6 @@ mod tests {
             "leafnodes {remotes: [{tls {ocsp_peer: {verify: true}}}]}",
             "authorization {auth_callout {}}",
             "trace_verbose: true",
-            "system_account: X",
         ] {
             let printed = lines(text);
             assert_eq!(printed.len(), 1, "{text} {printed:?}");

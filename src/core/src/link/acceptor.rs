@@ -9,17 +9,16 @@ use std::time::Duration;
 
 use crate::account::perms::{AcceptorRules, is_always_advertised};
 use crate::auth::login::{self, Login, NamedBy};
-use crate::auth::users::{AuthError, Claim, Outcome, Users, Verdict};
+use crate::auth::users::{AuthError, Claim, Identity, Outcome, Users, Verdict};
 use crate::config::model::{Compression, ConnectionType, Secret, SubjectRules};
 use crate::interest::Reach;
 use crate::link::compression::{Choice, Level, choose, said};
 use crate::link::liveness::{Beat, Liveness};
-use crate::link::requester::Requester;
 use crate::link::told::Told;
 use crate::link::websocket::Farewell;
 use crate::link::{
-    Action, ClientTls, Cx, Encoding, Env, Event, Neighbour, Offer, Outlet, Permit, Proof, Role,
-    Secured, Standing, Target, Upgrade, cluster_number, draw_nonce, leaf_limits,
+    Action, ClientTls, Cx, Encoding, Env, Event, Neighbour, Offer, Outlet, Permit, Portrait, Proof,
+    Role, Secured, Standing, Target, Upgrade, cluster_number, draw_nonce, leaf_limits,
 };
 use crate::message::Message;
 use crate::subject;
@@ -103,15 +102,21 @@ struct Who {
     number: u64,
     address: SocketAddr,
     kind: ConnectionType,
+    /// When it connected.
+    since: Instant,
     nonce: String,
     secured: Secured,
     /// What CONNECT said, until its sender has proven itself.
     pending: Option<LeafHello>,
     leaf: LeafName,
+    /// Who it is, or claims to be.
+    identity: Option<Identity>,
     account: Arc<str>,
     /// Bytes that a compressed message on a WebSocket may stand for.
     largest: usize,
     farewell: Option<Farewell>,
+    /// Why it is being closed.
+    ending: Option<Box<str>>,
 }
 
 #[derive(Debug, PartialEq, Eq, Clone, Copy)]
@@ -156,13 +161,16 @@ impl Acceptor {
                 number,
                 address,
                 kind,
+                since: now,
                 nonce: String::new(),
                 secured,
                 pending: None,
                 leaf: LeafName::default(),
+                identity: None,
                 account: "".into(),
                 largest: usize::MAX,
                 farewell: None,
+                ending: None,
             }),
         }
     }
@@ -182,6 +190,25 @@ impl Acceptor {
     /// gives way ([`ProtoError::DuplicateLink`]).
     pub fn leaf(&self) -> &LeafName {
         &self.who.leaf
+    }
+
+    /// Who it is. The round trip is not there before it answered a ping.
+    fn draw(&self) -> Portrait<'_> {
+        let who = &*self.who;
+        let pending = who.pending.as_ref();
+        Portrait {
+            number: who.number,
+            kind: who.kind,
+            address: who.address.ip(),
+            since: who.since,
+            account: Some(&who.account).filter(|account| !account.is_empty()),
+            identity: who.identity.as_ref(),
+            name: pending.map_or(&who.leaf.name, |hello| &hello.name),
+            lang: "",
+            version: pending.map_or(&who.leaf.version, |hello| &hello.version),
+            round_trip: self.liveness.round_trip(),
+            ending: who.ending.as_deref(),
+        }
     }
 
     /// The account that the leaf is bound to; empty before its CONNECT was accepted.
@@ -287,14 +314,19 @@ impl Acceptor {
             sig: hello.sig.as_ref().map(Secret::reveal),
             jwt: hello.jwt.as_ref().map(Secret::reveal),
         };
-        match self.judge(&claim, cx.env) {
+        let judged = self.judge(&claim, cx.env);
+        self.who.identity = claim.identity();
+        match judged {
             Ok(Outcome::Accepted(verdict)) => self.welcome(hello, verdict, cx),
             Ok(Outcome::Slow(check)) => {
                 self.who.pending = Some(hello);
                 self.phase = Phase::Verifying { until };
                 Ok(Action::Verify(check))
             }
-            Err(error) => Err(self.turn_away(&error)),
+            Err(error) => {
+                self.who.pending = Some(hello);
+                Err(self.turn_away(&error))
+            }
         }
     }
 
@@ -342,6 +374,7 @@ impl Acceptor {
         self.isolated |= hello.isolate;
         self.cluster = cluster_number(&hello.cluster);
         self.who.account = verdict.account.clone();
+        self.who.identity = Some(verdict.identity);
         self.who.leaf = LeafName {
             name: hello.name,
             cluster: hello.cluster,
@@ -582,7 +615,8 @@ impl Neighbour for Acceptor {
             (Phase::Verifying { .. }, Proof::Verified(Ok(verdict)), Some(hello)) => {
                 self.welcome(hello, verdict, cx)
             }
-            (Phase::Verifying { .. }, Proof::Verified(Err(error)), _) => {
+            (Phase::Verifying { .. }, Proof::Verified(Err(error)), hello) => {
+                self.who.pending = hello;
                 Err(self.turn_away(&error))
             }
             _ => Ok(Action::Done),
@@ -632,16 +666,8 @@ impl Neighbour for Acceptor {
         self.prefix().to_string()
     }
 
-    fn requester(&self) -> Requester {
-        Requester {
-            number: self.who.number,
-            host: self.who.address.ip().to_string(),
-            name: self.who.leaf.name.clone(),
-            version: self.who.leaf.version.clone(),
-            kind: "Leafnode",
-            round_trip: self.liveness.round_trip(),
-            ..Requester::default()
-        }
+    fn portrait(&self) -> Option<Portrait<'_>> {
+        Some(self.draw())
     }
 
     #[inline]
@@ -705,5 +731,6 @@ impl Neighbour for Acceptor {
         if self.is_websocket() {
             self.who.farewell = Some(Farewell::of(cause));
         }
+        self.who.ending = Some(cause.into());
     }
 }

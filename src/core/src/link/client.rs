@@ -7,15 +7,14 @@ use std::time::Duration;
 
 use crate::account::perms::LinkPerms;
 use crate::auth::login::{self, Login, NamedBy};
-use crate::auth::users::{AuthError, Claim, Outcome, Users, Verdict};
-use crate::config::model::{ConnectionType, Secret};
+use crate::auth::users::{AuthError, Claim, Identity, Outcome, Users, Verdict};
+use crate::config::model::{ConnectionType, Permissions, Secret};
 use crate::interest::Reach;
 use crate::link::liveness::{Beat, Liveness};
-use crate::link::requester::Requester;
 use crate::link::websocket::{Farewell, WebsocketPort, WebsocketVisit};
 use crate::link::{
-    Action, ClientTls, Cx, Encoding, Env, Neighbour, Offer, Outlet, Permit, Proof, Role, Secured,
-    Standing, Target, Upgrade, draw_nonce,
+    Action, ClientTls, Cx, Encoding, Env, Event, Neighbour, Offer, Outlet, Permit, Portrait, Proof,
+    Role, Secured, Standing, Target, Upgrade, draw_nonce,
 };
 use crate::message::Message;
 use crate::subject;
@@ -31,6 +30,9 @@ const FIRST_PING: Duration = Duration::from_secs(2);
 
 /// Subjects that only servers may use as a reply (client protocol, subjects).
 const RESERVED_REPLIES: [&[u8]; 3] = [b"_R_.", b"$JS.ACK.", b"_GR_."];
+
+/// What any client may ask the server itself: who it is and what it may do (system account).
+const USER_INFO: &[u8] = b"$SYS.REQ.USER.INFO";
 
 /// A client's side of a link.
 #[derive(Debug)]
@@ -88,7 +90,10 @@ struct Who {
     secured: Secured,
     /// Why it is told to go right behind INFO.
     refused: Option<ProtoError>,
-    label: String,
+    /// When it connected.
+    since: Instant,
+    /// What it said of itself.
+    introduction: Option<Box<Introduction>>,
     /// What CONNECT asked for, or why that cannot be, until its sender has proven itself.
     pending: Option<Result<Options, ProtoError>>,
     /// Whom it has proven to be.
@@ -96,6 +101,8 @@ struct Who {
     had_pong: bool,
     /// How it came, if over WebSocket.
     visit: Option<Box<Visit>>,
+    /// Why it is being closed.
+    ending: Option<Box<str>>,
 }
 
 /// Of a client over WebSocket.
@@ -104,6 +111,18 @@ struct Visit {
     how: WebsocketVisit,
     /// Once we close it.
     farewell: Option<Farewell>,
+}
+
+/// What CONNECT says of its sender, for the log and for events.
+#[derive(Debug)]
+struct Introduction {
+    name: String,
+    lang: String,
+    version: String,
+    /// Whom it claims to be.
+    identity: Option<Identity>,
+    /// From INFO to CONNECT: a first idea of the round trip.
+    took: Duration,
 }
 
 impl Client {
@@ -122,11 +141,13 @@ impl Client {
                 nonce: None,
                 secured,
                 refused: None,
-                label: String::new(),
+                since: now,
+                introduction: None,
                 pending: None,
                 verdict: None,
                 had_pong: false,
                 visit: None,
+                ending: None,
             }),
         }
     }
@@ -149,6 +170,37 @@ impl Client {
     /// How its WebSocket is closed: said once the link ends, of who came over one.
     pub fn farewell(&self) -> Option<&Farewell> {
         self.who.visit.as_ref()?.farewell.as_ref()
+    }
+
+    /// Who it is.
+    fn draw(&self) -> Portrait<'_> {
+        let who = &*self.who;
+        let told = who.introduction.as_deref();
+        let verdict = who.verdict.as_ref();
+        let forwarded = who.visit.as_ref().and_then(|visit| visit.how.forwarded_for);
+        Portrait {
+            number: who.number,
+            kind: self.kind(),
+            address: forwarded.unwrap_or(who.address.ip()),
+            since: who.since,
+            account: verdict.map(|verdict| &verdict.account),
+            identity: verdict
+                .map(|verdict| &verdict.identity)
+                .or_else(|| told.and_then(|told| told.identity.as_ref())),
+            name: told.map_or("", |told| &told.name),
+            lang: told.map_or("", |told| &told.lang),
+            version: told.map_or("", |told| &told.version),
+            round_trip: self
+                .liveness
+                .round_trip()
+                .or_else(|| told.map(|told| told.took)),
+            ending: who.ending.as_deref(),
+        }
+    }
+
+    /// What it may do; `None`: everything.
+    pub fn permissions(&self) -> Option<&Permissions> {
+        self.perms.as_ref().map(|perms| perms.rules().stated())
     }
 
     /// Whether TLS is still to be agreed on.
@@ -281,10 +333,6 @@ impl Client {
             no_responders: connect.no_responders,
             async_info: connect.protocol >= 1,
         };
-        let label = label(&connect);
-        if !label.is_empty() {
-            self.who.label = label;
-        }
         self.who.pending = Some(unusable.map_or(Ok(options), Err));
         let claim = Claim {
             user: connect.user.as_deref(),
@@ -298,6 +346,17 @@ impl Client {
             Some(visit) => visit.how.cookies.complete(claim),
             None => claim,
         };
+        let took = match &self.who.introduction {
+            Some(before) => before.took,
+            None => cx.now.since(self.who.since),
+        };
+        self.who.introduction = Some(Box::new(Introduction {
+            name: connect.name.clone(),
+            lang: connect.lang.clone(),
+            version: connect.version.clone(),
+            identity: claim.identity(),
+            took,
+        }));
         if claim.is_anonymous()
             && let Some(verdict) = self.who.verdict.clone()
         {
@@ -350,7 +409,9 @@ impl Client {
         if let Some(asked) = self.who.pending.take() {
             self.options = asked?;
         }
-        self.who.verdict = Some(verdict.clone());
+        if self.who.verdict.replace(verdict.clone()).is_none() {
+            cx.emit(Event::Joined { link: cx.link });
+        }
         self.perms = verdict.perms.map(|rules| Box::new(LinkPerms::new(rules)));
         if self.phase != Phase::Serving || !self.who.had_pong {
             let interval = self.ping_interval(cx.env);
@@ -390,6 +451,15 @@ impl Client {
             return Ok(Action::Done);
         }
         let wants_no_responders = self.options.no_responders && message.reply.is_some();
+        if message.subject.first() == Some(&b'$')
+            && message.subject == USER_INFO
+            && message.reply.is_some()
+        {
+            return Ok(Action::Ask {
+                message,
+                wants_no_responders,
+            });
+        }
         Ok(Action::Publish {
             message,
             wants_no_responders,
@@ -479,8 +549,9 @@ impl Client {
                         write!(f, "{address} - wid:{number}")?;
                     }
                 }
-                if !self.0.label.is_empty() {
-                    write!(f, " - {:?}", self.0.label)?;
+                let label = self.0.introduction.as_deref().map(label);
+                if let Some(label) = label.filter(|label| !label.is_empty()) {
+                    write!(f, " - {label:?}")?;
                 }
                 Ok(())
             }
@@ -652,21 +723,8 @@ impl Neighbour for Client {
         self.prefix().to_string()
     }
 
-    fn requester(&self) -> Requester {
-        let user = self.who.verdict.as_ref();
-        Requester {
-            number: self.who.number,
-            host: self.who.address.ip().to_string(),
-            user: user.map_or(String::new(), |verdict| verdict.identity.name().into()),
-            kind: "Client",
-            client_type: match self.kind() {
-                ConnectionType::Websocket => "websocket",
-                _ => "nats",
-            },
-            round_trip: self.liveness.round_trip(),
-            ..Requester::default()
-        }
-        .with_label(&self.who.label)
+    fn portrait(&self) -> Option<Portrait<'_>> {
+        Some(self.draw())
     }
 
     #[inline]
@@ -727,6 +785,7 @@ impl Neighbour for Client {
     }
 
     fn note_end(&mut self, cause: &str) {
+        self.who.ending = Some(cause.into());
         log::debug!("{} - Client connection closed: {cause}", self.prefix());
         if let Some(visit) = &mut self.who.visit {
             visit.farewell = Some(Farewell::of(cause));
@@ -735,7 +794,7 @@ impl Neighbour for Client {
 }
 
 /// `v<version>:<lang>:<name>`, what there is of it, for the log.
-fn label(connect: &ClientConnect) -> String {
+fn label(connect: &Introduction) -> String {
     let mut parts = Vec::new();
     if !connect.version.is_empty() {
         parts.push(format!("v{}", connect.version));

@@ -38,10 +38,9 @@ macro_rules! neighbours {
         const _: () = {
             use std::time::Duration;
             use $crate::link::{
-                Action, Cx, Encoding, Env, Neighbour, Offer, Outlet, Permit, Proof, Secured,
-                Standing, Target,
+                Action, Cx, Encoding, Env, Neighbour, Offer, Outlet, Permit, Portrait, Proof,
+                Secured, Standing, Target,
             };
-            use $crate::link::requester::Requester;
             use $crate::message::Message;
             use $crate::time::Instant;
             use $crate::wire::Op;
@@ -127,8 +126,8 @@ macro_rules! neighbours {
                     ask!(one, self => one.label())
                 }
 
-                fn requester(&self) -> Requester {
-                    ask!(one, self => one.requester())
+                fn portrait(&self) -> Option<Portrait<'_>> {
+                    ask!(one, self => one.portrait())
                 }
 
                 #[inline]

@@ -19,7 +19,7 @@ use crate::account::exports::ResponseType;
 use crate::account::imports::ServiceImport;
 use crate::account::mapping::Mapped;
 use crate::interest::Reach;
-use crate::link::requester::Accounts;
+use crate::link::requester::{Accounts, request_info};
 use crate::link::sibling::{Certainty, Crossed, Groups, Notice, Origin, PartyId};
 use crate::link::{LinkId, Neighbour};
 use crate::message::Message;
@@ -154,10 +154,8 @@ impl<N: Neighbour> Shard<N> {
                 name(origin.account)
             },
         };
-        let requester = link.map(|link| link.neighbour.requester());
-        requester
-            .unwrap_or_default()
-            .to_json(accounts, service.share(), &self.env.server)
+        let requester = link.and_then(|link| link.neighbour.portrait());
+        request_info(requester, accounts, service.share(), &self.env.server)
     }
 
     /// A reply of the account that exports, for a request with this reply in its own account.

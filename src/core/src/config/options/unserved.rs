@@ -2,7 +2,6 @@
 //! with a warning where ignoring it changes nothing for clients.
 
 use super::reader::Sink;
-use crate::config::model::SYSTEM_ACCOUNT;
 use crate::config::value::{Entry, Map, Node, Value};
 
 const REMOVE: &str = "remove it";
@@ -106,14 +105,8 @@ const ACCOUNT_JETSTREAM: &str = "max_memory max_mem mem memory max_store max_fil
     max_stream_bytes mem_max_stream_bytes memory_max_stream_bytes disk_max_stream_bytes \
     store_max_stream_bytes cluster_traffic";
 
-/// Options that are read and checked, but that no message obeys yet. Whoever makes messages obey one
-/// takes it out of here.
-const UNROUTED: &[(&str, &str)] = &[
-    ("system_account", "remove it, there is no system account"),
-    ("system", "remove it, there is no system account"),
-];
-
-/// The same in an account's export.
+/// Options of an export that are read and checked, but that no message obeys yet. Whoever makes messages
+/// obey one takes it out of here.
 const UNROUTED_IN_EXPORTS: &[(&str, &str)] = &[(
     "latency",
     "remove it, latencies of services are not sampled",
@@ -122,7 +115,6 @@ const UNROUTED_IN_EXPORTS: &[(&str, &str)] = &[(
 /// Refuses what is in order but would change nothing.
 pub(super) fn unrouted(map: &Map, sink: &mut Sink) {
     for entry in map.iter() {
-        refuse(entry, UNROUTED, sink);
         if entry.key.eq_ignore_ascii_case("accounts") {
             for option in exports(&entry.node) {
                 refuse(option, UNROUTED_IN_EXPORTS, sink);
@@ -160,9 +152,6 @@ fn refuse(entry: &Entry, list: &[(&str, &str)], sink: &mut Sink) {
         return;
     };
     let changes_nothing = match (&entry.node.value, *name) {
-        (Value::String(name), "system_account" | "system") => {
-            name.is_empty() || name == SYSTEM_ACCOUNT
-        }
         (Value::Array(list), _) => list.is_empty(),
         (value, _) => is_off(value),
     };
