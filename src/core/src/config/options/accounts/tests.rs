@@ -616,7 +616,6 @@ fn what_is_not_routed_yet() {
             "accounts {A {exports: [{service: a, latency: b}]}}",
             "1:36: option \"latency\"",
         ),
-        ("system: A; accounts [A]", "1:0: option \"system\""),
     ] {
         let printed = lines(text);
         let wanted = format!("c:{option} is not served by petiole yet: remove it");
