@@ -277,3 +277,22 @@ impl Drop for Place<'_> {
         self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    #[test]
+    fn places_are_given_back() {
+        let pending = AtomicUsize::new(MOST_HANDSHAKES - 1);
+        let last = Place::take(&pending).unwrap();
+        assert!(Place::take(&pending).is_none());
+        drop(last);
+        let again = Place::take(&pending);
+        assert!(again.is_some() && Place::take(&pending).is_none());
+        drop(again);
+        assert_eq!(pending.into_inner(), MOST_HANDSHAKES - 1);
+    }
+}

@@ -392,6 +392,13 @@ fn cookies_are_not_shown() {
 }
 
 #[test]
+fn compressed_messages_stand_for_no_more_than_max_payload() {
+    let mut world = World::new("", "max_payload: 1000");
+    let (link, _) = world.visit(Cookies::default());
+    assert_eq!(world.shard.encoding(link).largest, 1000);
+}
+
+#[test]
 fn a_close_frame_says_why() {
     use crate::wire::error::ProtoError::*;
     for (error, code) in [
