@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use petiole_core::config::model::Config;
+use petiole_core::config::model::{Config, SYSTEM_ACCOUNT};
 use petiole_leaf::{FileError, Leaf, RunError};
 
 /// A configuration asks for what this build does not have.
@@ -48,6 +48,11 @@ pub fn check_roles(config: &Config) -> Result<(), RoleError> {
     }
     if config.threads.is_some_and(|threads| threads.get() > 1) {
         return refused("", "threads");
+    }
+    // The default is there without being served.
+    let system = config.system_account.as_deref();
+    if system.is_some_and(|account| account != SYSTEM_ACCOUNT) {
+        return refused("", "system_account");
     }
     Ok(())
 }

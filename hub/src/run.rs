@@ -221,6 +221,7 @@ async fn serve(hub: Hub, executor: Rc<LocalExecutor<'static>>) -> Result<(), Run
             // A lame duck takes its time (operations, signals).
             End::Terminate if accepting.is_empty() => {}
             End::Terminate => break,
+            End::LameDuck if accepting.is_empty() => {}
             End::LameDuck => {
                 // The listeners go with their tasks.
                 accepting.clear();

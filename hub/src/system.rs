@@ -14,7 +14,7 @@ mod time;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use petiole_core::config::model::{ConnectionType, GLOBAL_ACCOUNT};
 use petiole_core::link::internal::Internal;
@@ -31,6 +31,9 @@ use chief::{Chief, Desk, Step};
 use json::{Answer, ClientInfo, Count, Disconnected, ServerInfo, UserInfo, UserPermissions};
 use request::Request;
 use time::rfc3339;
+
+/// A wall clock that has moved by more than this beside the other one was set.
+const SET: Duration = Duration::from_secs(1);
 
 /// Something that happened to a link and that somebody wants to hear of.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -110,6 +113,8 @@ struct Identity {
     start: SystemTime,
     /// Messages that carried a [`ServerInfo`].
     said: AtomicU64,
+    /// The wall clock's time at [`Instant::ZERO`], in nanoseconds since 1970.
+    origin: AtomicU64,
 }
 
 impl Identity {
@@ -124,6 +129,21 @@ impl Identity {
             seq: self.said.fetch_add(1, Ordering::Relaxed) + 1,
             time: rfc3339(SystemTime::now()),
         }
+    }
+
+    /// The wall clock's name for a point in time that is past; the same each time, unless the wall
+    /// clock was set meanwhile.
+    fn wall(&self, now: Instant, then: Instant) -> SystemTime {
+        let nanos = |span: Duration| u64::try_from(span.as_nanos()).unwrap_or(u64::MAX);
+        let today = SystemTime::now().duration_since(UNIX_EPOCH);
+        let fresh = nanos(today.unwrap_or_default()).saturating_sub(now.as_nanos());
+        let mut origin = self.origin.load(Ordering::Relaxed);
+        if origin.abs_diff(fresh) > nanos(SET) {
+            origin = fresh;
+            self.origin.store(fresh, Ordering::Relaxed);
+        }
+        let since = Duration::from_nanos(origin.saturating_add(then.as_nanos()));
+        UNIX_EPOCH.checked_add(since).unwrap_or(UNIX_EPOCH)
     }
 }
 
@@ -156,6 +176,7 @@ impl System {
             host: server.host.clone(),
             start: SystemTime::now(),
             said: AtomicU64::new(0),
+            origin: AtomicU64::new(0),
         };
         shard.open_own(now, Peer::System(Box::new(Internal::new(account))));
         for (sid, subject) in Request::subscriptions(&identity.id) {
@@ -194,7 +215,7 @@ impl System {
         {
             let client = ClientInfo {
                 rtt: None,
-                ..describe(&portrait, now)
+                ..describe(&portrait, self.server.wall(now, portrait.since))
             };
             self.happened.push(Happened::Connected(client));
         }
@@ -224,7 +245,7 @@ impl System {
         let gone = Disconnected {
             client: ClientInfo {
                 stop: rfc3339(SystemTime::now()),
-                ..describe(&portrait, now)
+                ..describe(&portrait, self.server.wall(now, portrait.since))
             },
             sent: Count::received(traffic),
             received: Count::sent(traffic),
@@ -360,7 +381,9 @@ impl System {
     /// Does what there is to do. Answers the number of a round for which every other thread is to
     /// count what it has.
     pub(crate) fn advance(&mut self, now: Instant, shard: &mut Shard<Peer>) -> Option<u64> {
-        let mut chief = self.chief.take()?;
+        let waits = !self.happened.is_empty()
+            || (shard.own().and_then(Peer::system)).is_some_and(Internal::has_mail);
+        let mut chief = self.chief.take_if(|chief| waits || chief.has_work(now))?;
         let happened = self.take_happened();
         let mail = shard.own_mut().and_then(Peer::system_mut);
         let mail = mail.map(Internal::take_mail).unwrap_or_default();
@@ -397,6 +420,7 @@ impl System {
                 }
             }
         }
+        chief.note_timeout();
         self.chief = Some(chief);
         round
     }
@@ -436,7 +460,7 @@ impl System {
 }
 
 /// How a connection is told of.
-fn describe(portrait: &Portrait<'_>, now: Instant) -> ClientInfo {
+fn describe(portrait: &Portrait<'_>, since: SystemTime) -> ClientInfo {
     let is_leaf = matches!(
         portrait.kind,
         ConnectionType::Leafnode | ConnectionType::LeafnodeWs
@@ -444,7 +468,7 @@ fn describe(portrait: &Portrait<'_>, now: Instant) -> ClientInfo {
     let account = portrait.account.map(|account| &**account);
     let rtt = portrait.round_trip.map(|it| it.as_nanos());
     ClientInfo {
-        start: rfc3339(wall(now, portrait.since)),
+        start: rfc3339(since),
         host: portrait.address.to_string(),
         id: portrait.number,
         acc: account
@@ -470,12 +494,6 @@ fn describe(portrait: &Portrait<'_>, now: Instant) -> ClientInfo {
             _ => "nats",
         },
     }
-}
-
-/// The wall clock's name for a point in time that is past.
-fn wall(now: Instant, then: Instant) -> SystemTime {
-    let today = SystemTime::now();
-    today.checked_sub(now.since(then)).unwrap_or(today)
 }
 
 /// Why a connection was closed, in the words of events. What the core says is in them already; what

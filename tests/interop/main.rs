@@ -17,5 +17,6 @@ mod outages;
 mod pairs;
 mod remotes;
 mod secrets;
+mod system;
 mod transports;
 mod websocket;

@@ -122,6 +122,8 @@ pub(super) struct Chief {
     broadcast: Option<Instant>,
     /// When accounts that nobody heard of are looked for.
     look_at: Instant,
+    /// The earliest of these times.
+    next: Instant,
     processor: Processor,
     entropy: SystemEntropyBox,
 }
@@ -150,6 +152,7 @@ impl Chief {
             statsz_gap: FIRST_STATSZ,
             broadcast: None,
             look_at: now + CONNS_AGAIN,
+            next: now + FIRST_STATSZ,
             processor: Processor::new(now),
             entropy: SystemEntropyBox::default(),
         }
@@ -297,14 +300,26 @@ impl Chief {
         }
     }
 
+    /// Whether there is something to do.
+    pub(super) fn has_work(&self, now: Instant) -> bool {
+        let counted = match &self.round {
+            Some(round) => round.missing == 0,
+            None => !self.jobs.is_empty(),
+        };
+        counted || now >= self.next
+    }
+
+    /// When there is something to do again.
     pub(super) fn poll_timeout(&self) -> Instant {
+        self.next
+    }
+
+    /// Looks for the next time that something is to be done, after all that was due is.
+    pub(super) fn note_timeout(&mut self) {
         let changes = Some(self.changes_from).filter(|_| !self.changed.is_empty());
         let due = self.due.values().min().copied();
-        [Some(self.statsz_at), Some(self.look_at), changes, due]
-            .into_iter()
-            .flatten()
-            .min()
-            .unwrap_or(self.statsz_at)
+        let all = [Some(self.statsz_at), Some(self.look_at), changes, due];
+        self.next = all.into_iter().flatten().min().unwrap_or(self.statsz_at);
     }
 
     /// The next round, or the end of this one.

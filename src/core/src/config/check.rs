@@ -85,8 +85,11 @@ fn leafnodes(config: &Config) -> Result<(), String> {
             return Err(format!("duplicate remote {}", shown(remote)));
         }
     }
-    let is_known =
-        |name: &str| name == GLOBAL_ACCOUNT || config.accounts.iter().any(|a| a.name == name);
+    let is_known = |name: &str| {
+        name == GLOBAL_ACCOUNT
+            || config.system_account.as_deref() == Some(name)
+            || config.accounts.iter().any(|a| a.name == name)
+    };
     let unknown = |name: &str, place: &str| {
         let name = quote(name);
         format!("cannot find local account {name} specified in leafnode {place}")
@@ -356,6 +359,10 @@ mod tests {
             (
                 "no_auth_user: x; accounts {A {users: [{user: y}]}}",
                 "no_auth_user: \"x\" not present as user or nkey in authorization block or account configuration",
+            ),
+            (
+                "no_system: true; leafnodes {remotes: [{url: \"nats://h\", account: \"$SYS\"}]}",
+                "cannot find local account \"$SYS\" specified in leafnode remote",
             ),
             (
                 "leafnodes {remotes: [{url: \"nats://h\", account: B}]}; accounts [A]",

@@ -607,6 +607,7 @@ fn what_is_not_routed_yet() {
         "accounts {A {exports: [], imports: [], limits {}, maps {}}}",
         "accounts {A {limits {max_conn: -1}}}",
         "system_account: \"$SYS\"",
+        "system: A; accounts [A]",
         "no_system_account: true",
     ] {
         assert_eq!(lines(text), [""; 0], "{text}");
