@@ -258,3 +258,136 @@ impl<'a> UserPermissions<'a> {
         }
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn server() -> ServerInfo<'static> {
+        ServerInfo {
+            name: "S",
+            host: "127.0.0.1",
+            id: "N1",
+            ver: "2.15.1",
+            jetstream: false,
+            flags: 0,
+            seq: 7,
+            time: "t".into(),
+        }
+    }
+
+    /// As nats-server 2.15.1 has it, but for the flags of its JetStream.
+    fn server_as_sent() -> Value {
+        json!({
+            "name": "S", "host": "127.0.0.1", "id": "N1", "ver": "2.15.1", "jetstream": false,
+            "flags": 0, "seq": 7, "time": "t",
+        })
+    }
+
+    fn event<T>(kind: &'static str, body: T) -> Event<'static, T> {
+        Event {
+            kind,
+            id: "i".into(),
+            timestamp: "t".into(),
+            server: server(),
+            body,
+        }
+    }
+
+    #[test]
+    fn a_connection_that_says_nothing_of_itself() {
+        let client = ClientInfo {
+            start: "s".into(),
+            host: "::1".into(),
+            id: 15,
+            acc: "$G".into(),
+            stop: "e".into(),
+            name_tag: "$G".into(),
+            kind: "Client",
+            client_type: "nats",
+            ..ClientInfo::default()
+        };
+        let gone = Disconnected {
+            client,
+            sent: Count::default(),
+            received: Count { msgs: 1, bytes: 3 },
+            reason: "Client Closed".into(),
+        };
+        let sent = serde_json::to_value(event(DISCONNECT, gone)).unwrap();
+        assert_eq!(
+            sent,
+            json!({
+                "type": "io.nats.server.advisory.v1.client_disconnect", "id": "i", "timestamp": "t",
+                "server": server_as_sent(),
+                "client": {
+                    "start": "s", "host": "::1", "id": 15, "acc": "$G", "stop": "e",
+                    "name_tag": "$G", "kind": "Client", "client_type": "nats",
+                },
+                "sent": {"msgs": 0, "bytes": 0}, "received": {"msgs": 1, "bytes": 3},
+                "reason": "Client Closed",
+            })
+        );
+    }
+
+    #[test]
+    fn the_connections_of_an_account() {
+        let count = |msgs| Count { msgs, bytes: 2 };
+        let stats = DataStats {
+            all: count(1),
+            leafs: count(5),
+            ..DataStats::default()
+        };
+        let stat = AccountStat {
+            acc: "A".into(),
+            name: "A".into(),
+            conns: 1,
+            leafnodes: 2,
+            total_conns: 3,
+            sent: stats,
+            ..AccountStat::default()
+        };
+        let nothing = json!({"msgs": 0, "bytes": 0});
+        assert_eq!(
+            serde_json::to_value(event(CONNECTIONS, stat)).unwrap(),
+            json!({
+                "type": "io.nats.server.advisory.v1.account_connections", "id": "i",
+                "timestamp": "t", "server": server_as_sent(), "acc": "A", "name": "A", "conns": 1,
+                "leafnodes": 2, "total_conns": 3, "num_subscriptions": 0,
+                "sent": {
+                    "msgs": 1, "bytes": 2, "gateways": nothing, "routes": nothing,
+                    "leafs": {"msgs": 5, "bytes": 2},
+                },
+                "received": {
+                    "msgs": 0, "bytes": 0, "gateways": nothing, "routes": nothing, "leafs": nothing,
+                },
+                "slow_consumers": 0,
+            })
+        );
+    }
+
+    #[test]
+    fn permissions_of_a_user() {
+        let permissions = Permissions {
+            publish: SubjectRules {
+                allow: vec!["foo".into()],
+                deny: Vec::new(),
+            },
+            subscribe: SubjectRules::default(),
+            responses: Some(ResponseRule {
+                max: None,
+                expires: Some(std::time::Duration::from_secs(60)),
+            }),
+        };
+        let told = serde_json::to_value(UserPermissions::of(&permissions)).unwrap();
+        assert_eq!(
+            told,
+            json!({
+                "publish": {"allow": ["foo"]},
+                "responses": {"max": -1, "ttl": 60_000_000_000_u64},
+            })
+        );
+    }
+}

@@ -224,3 +224,165 @@ impl<N: Neighbour> Shard<N> {
         loads.into_iter().flatten().collect()
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::net::{Ipv4Addr, SocketAddr};
+
+    use super::*;
+    use crate::auth::users::Users;
+    use crate::config::model::Config;
+    use crate::link::client::Client;
+    use crate::link::internal::Internal;
+    use crate::link::queue::WritePlan;
+    use crate::link::{Env, Secured, Server};
+    use crate::random::Random;
+
+    crate::neighbours! {
+        #[derive(Debug)]
+        enum Peer {
+            Client(Box<Client>),
+            Own(Internal),
+        }
+    }
+
+    const NOW: Instant = Instant::from_nanos(1);
+
+    fn shard() -> Shard<Peer> {
+        let config = Config::default();
+        let env = Env {
+            server: Server {
+                id: "N1".into(),
+                name: "S".into(),
+                toolchain: "rust",
+                host: "127.0.0.1".into(),
+                port: 4222,
+                headers: true,
+            },
+            limits: config.limits.clone(),
+            users: Arc::new(Users::compile(&config)),
+            tls: None,
+        };
+        Shard::new(env, ["SYS"], Box::new(Random::new(1)))
+    }
+
+    fn client(shard: &mut Shard<Peer>) -> LinkId {
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 1));
+        let client = Client::new(NOW, 1, address, Secured::default());
+        let link = shard.open(NOW, Peer::Client(Box::new(client)));
+        shard.handle_bytes(NOW, link, b"CONNECT {\"verbose\":false}\r\n");
+        heard(shard, link);
+        link
+    }
+
+    fn heard(shard: &mut Shard<Peer>, link: LinkId) -> String {
+        let mut bytes = Vec::new();
+        {
+            let mut plan = WritePlan::new();
+            shard.poll_transmit(link, &mut plan);
+            plan.iter().for_each(|piece| bytes.extend_from_slice(piece));
+        }
+        shard.handle_transmitted(NOW, link, bytes.len());
+        String::from_utf8(bytes).unwrap()
+    }
+
+    fn mail(shard: &mut Shard<Peer>) -> Vec<(String, String)> {
+        let Some(Peer::Own(own)) = shard.own_mut() else {
+            return Vec::new();
+        };
+        let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
+        let all = own.take_mail();
+        all.iter()
+            .map(|mail| (text(&mail.sid), text(mail.payload())))
+            .collect()
+    }
+
+    fn message<'a>(subject: &'a [u8], body: &'a [u8]) -> Message<'a> {
+        Message {
+            subject,
+            reply: None,
+            queue_list: b"",
+            header_len: 0,
+            body,
+        }
+    }
+
+    #[test]
+    fn the_server_hears_and_says() {
+        let mut shard = shard();
+        let own = shard.open_own(NOW, Peer::Own(Internal::new("$G".into())));
+        let link = client(&mut shard);
+        assert_eq!((shard.clients(), shard.links()), (1, vec![link]));
+        shard.subscribe_as_server(NOW, b"ask.*", b"7");
+        shard.handle_bytes(NOW, link, b"SUB told.> 1\r\nPUB ask.a 2\r\nhi\r\n");
+        assert_eq!(mail(&mut shard), [("7".into(), "hi".into())]);
+
+        assert!(shard.is_wanted("$G", b"told.x"));
+        assert!(!shard.is_wanted("$G", b"other"));
+        assert!(!shard.is_wanted("SYS", b"told.x"));
+        assert!(!shard.is_wanted("none", b"told.x"));
+        shard.publish_as_server(NOW, "$G", &message(b"told.x", b"yes"));
+        shard.publish_as_server(NOW, "SYS", &message(b"told.x", b"no"));
+        assert_eq!(heard(&mut shard, link), "MSG told.x 1 3\r\nyes\r\n");
+        // What it says itself does not come back.
+        shard.publish_as_server(NOW, "$G", &message(b"ask.a", b"me"));
+        assert_eq!(mail(&mut shard), []);
+        assert!(shard.is_own(own) && !shard.is_own(link));
+    }
+
+    #[test]
+    fn who_asks_the_server_is_an_event() {
+        let mut shard = shard();
+        let link = client(&mut shard);
+        while shard.poll_event().is_some() {}
+        let ask = b"SUB in 1\r\nPUB $SYS.REQ.USER.INFO in 0\r\n\r\n";
+        shard.handle_bytes(NOW, link, ask);
+        assert!(shard.poll_event().is_none());
+        shard.answer_clients();
+        shard.handle_bytes(NOW, link, ask);
+        let Some(Event::Asked { link: who, reply }) = shard.poll_event() else {
+            panic!("no event");
+        };
+        assert_eq!((who, &*reply), (link, &b"in"[..]));
+        assert_eq!(shard.traffic(link).unwrap().in_msgs, 2);
+        // Without a reply subject there is nothing to tell.
+        shard.handle_bytes(NOW, link, b"PUB $SYS.REQ.USER.INFO 0\r\n\r\n");
+        assert!(shard.poll_event().is_none());
+    }
+
+    #[test]
+    fn loads_are_those_of_links_with_an_account() {
+        let mut shard = shard();
+        shard.open_own(NOW, Peer::Own(Internal::new("SYS".into())));
+        shard.subscribe_as_server(NOW, b"a", b"1");
+        let link = client(&mut shard);
+        shard.handle_bytes(NOW, link, b"SUB x 1\r\nSUB y 2\r\nPUB x 3\r\nabc\r\n");
+        let loads = shard.loads();
+        let shown: Vec<_> = loads
+            .iter()
+            .map(|it| (&*it.account, it.clients, it.leafs, it.subscriptions))
+            .collect();
+        assert_eq!(shown, [("$G", 1, 0, 2), ("SYS", 0, 0, 1)]);
+        let traffic = loads[0].client_traffic;
+        assert_eq!((traffic.in_bytes, traffic.out_msgs), (3, 1));
+        assert_eq!(shard.account_of(link).map(|it| &**it), Some("$G"));
+    }
+
+    #[test]
+    fn mail_has_a_bound() {
+        let mut shard = shard();
+        shard.open_own(NOW, Peer::Own(Internal::new("$G".into())));
+        shard.subscribe_as_server(NOW, b"a", b"1");
+        let link = client(&mut shard);
+        let body = vec![b'x'; 1 << 20];
+        for _ in 0..9 {
+            shard.handle_bytes(NOW, link, b"PUB a 1048576\r\n");
+            shard.handle_bytes(NOW, link, &body);
+            shard.handle_bytes(NOW, link, b"\r\n");
+        }
+        assert_eq!(mail(&mut shard).len(), 7);
+        shard.handle_bytes(NOW, link, b"PUB a 1\r\nx\r\n");
+        assert_eq!(mail(&mut shard).len(), 1);
+    }
+}
