@@ -23,6 +23,8 @@ pub(crate) enum Parcel {
     Counted(u64, Box<Load>),
     /// A link of ours gives way to a newer one of the same leaf.
     Superseded(LinkId),
+    /// The server at the other end of a link of ours is one that we have dialled.
+    Looped(LinkId),
 }
 
 /// Whether the thread is to look at once.

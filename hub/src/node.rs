@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::io;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use petiole_core::config::model::ConnectionType;
 use petiole_core::link::acceptor::{Acceptor, LeafName, LeafPort};
@@ -16,7 +16,7 @@ use petiole_core::link::{Encoding, LinkId, Neighbour as _, Secured, Server};
 use petiole_core::shard::{HIGH_WATER, Wants};
 use petiole_core::time::Instant;
 use petiole_core::wire::error::ProtoError;
-use petiole_leaf::{Host, Node as Base};
+use petiole_leaf::{Host, Node as Base, Peers};
 use petiole_net::driver::Engine;
 
 use crate::explain;
@@ -33,8 +33,44 @@ const NOTABLE: usize = HIGH_WATER / 4;
 struct Common {
     /// One for each thread.
     inboxes: Vec<Inbox>,
+    others: Mutex<Others>,
+}
+
+impl Common {
+    fn others(&self) -> MutexGuard<'_, Others> {
+        self.others.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The servers that we are linked to, by all threads.
+#[derive(Debug, Default)]
+struct Others {
     /// Which link each leaf has, and in which thread.
-    leafs: Mutex<HashMap<Identity, (usize, LinkId)>>,
+    leafs: HashMap<Identity, (usize, LinkId)>,
+    /// Where the other end of each leaf's link is.
+    below: HashMap<(usize, LinkId), Place>,
+    /// Where the other end of each link to a hub is. Only the first thread dials.
+    above: HashMap<LinkId, Place>,
+}
+
+/// A cluster, for one of our accounts. A server that has it both above and below us would hear its own
+/// messages (leaf protocol, loop detection); its `$LDS` does not come back to us, as it tells none to
+/// its own cluster.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Place {
+    account: Arc<str>,
+    cluster: u64,
+}
+
+impl Place {
+    /// `None`: the other end did not say what it belongs to.
+    fn of(account: &Arc<str>, peer: &Peer) -> Option<Self> {
+        let cluster = peer.standing().cluster;
+        (cluster != 0).then(|| Place {
+            account: account.clone(),
+            cluster,
+        })
+    }
 }
 
 /// What makes two links one leaf's (leaf protocol, duplicate links).
@@ -68,6 +104,8 @@ pub struct Node {
     common: Arc<Common>,
     /// Our part of what is said and answered in the system account, if there is one.
     system: Option<System>,
+    /// Links to hubs that are up.
+    hubs: Vec<LinkId>,
 }
 
 impl Node {
@@ -96,6 +134,7 @@ impl Node {
                 base,
                 common: common.clone(),
                 system: None,
+                hubs: Vec::new(),
             }
         };
         bases.into_iter().enumerate().map(node).collect()
@@ -210,6 +249,7 @@ impl Node {
                         system.handle_load(round, *load);
                     }
                 }
+                Parcel::Looped(link) => self.cut_loop(now, link),
             }
         }
         self.settle(now);
@@ -281,26 +321,108 @@ impl Node {
     }
 
     fn note_leaf(&mut self, now: Instant, link: LinkId) {
+        let place = self.base.shard().neighbour(link).and_then(|peer| {
+            let leaf = peer.leaf()?;
+            Place::of(leaf.account(), peer)
+        });
+        let common = self.common.clone();
+        let mut others = common.others();
+        if let Some(place) = place {
+            if others.above.values().any(|above| *above == place) {
+                drop(others);
+                return self.cut_loop(now, link);
+            }
+            others.below.insert((self.number, link), place);
+        }
         let Some(identity) = self.identity(link) else {
             return;
         };
-        let mut leafs = self
-            .common
-            .leafs
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        let older = leafs.insert(identity, (self.number, link));
-        drop(leafs);
+        let older = others.leafs.insert(identity, (self.number, link));
+        drop(others);
         match older {
             None => {}
             Some((thread, link)) if thread == self.number => self.supersede(now, link),
-            Some((thread, link)) => {
-                if let Some(theirs) = self.common.inboxes.get(thread) {
-                    let parcel = Parcel::Superseded(link);
-                    theirs.put(self.number, [parcel], Urgency::Now);
-                }
+            Some((thread, link)) => self.hand(thread, Parcel::Superseded(link)),
+        }
+    }
+
+    /// After input from a hub: once both sides know what the other wants, a leaf that is the same server
+    /// has to go. The other way round it is that server that finds us among its leafs.
+    fn note_hub(&mut self, now: Instant, link: LinkId) {
+        let Some(peer) = self.base.shard().neighbour(link) else {
+            return;
+        };
+        let Some(hub) = Peers::hub(peer).filter(|hub| hub.is_synced()) else {
+            return;
+        };
+        if self.hubs.contains(&link) {
+            return;
+        }
+        let account = self
+            .base
+            .uplinks()
+            .get(hub.number())
+            .map(|uplink| uplink.account.as_str().into());
+        let place = account.and_then(|account| Place::of(&account, peer));
+        self.hubs.push(link);
+        let Some(place) = place else {
+            return;
+        };
+        let mut others = self.common.others();
+        let below = others.below.iter().filter(|(_, below)| **below == place);
+        let below: Vec<(usize, LinkId)> = below.map(|(link, _)| *link).collect();
+        others.above.insert(link, place);
+        drop(others);
+        for (thread, link) in below {
+            if thread == self.number {
+                self.cut_loop(now, link);
+            } else {
+                self.hand(thread, Parcel::Looped(link));
             }
         }
+    }
+
+    /// A link is gone.
+    fn forget(&mut self, link: LinkId) {
+        // Ids of links are those of one thread, and only one has links to hubs.
+        if let Some(at) = self.hubs.iter().position(|hub| *hub == link) {
+            self.hubs.swap_remove(at);
+            self.common.others().above.remove(&link);
+            return;
+        }
+        let peer = self.base.shard().neighbour(link);
+        if peer.and_then(Peer::leaf).is_none() {
+            return;
+        }
+        let identity = self.identity(link);
+        let mut others = self.common.others();
+        let link = (self.number, link);
+        others.below.remove(&link);
+        if let Some(identity) = identity
+            && others.leafs.get(&identity) == Some(&link)
+        {
+            others.leafs.remove(&identity);
+        }
+    }
+
+    /// Leaves something for another thread.
+    fn hand(&self, thread: usize, parcel: Parcel) {
+        if let Some(theirs) = self.common.inboxes.get(thread) {
+            theirs.put(self.number, [parcel], Urgency::Now);
+        }
+    }
+
+    fn cut_loop(&mut self, now: Instant, link: LinkId) {
+        let Some(leaf) = self.base.shard().neighbour(link).and_then(Peer::leaf) else {
+            return;
+        };
+        let account = leaf.account().as_bytes().into();
+        let error = ProtoError::LoopDetected { account };
+        log::error!(
+            "{} - {error}: this server has dialled that one, too",
+            leaf.label()
+        );
+        self.base.shard_mut().refuse(now, link, &error);
     }
 
     fn identity(&self, link: LinkId) -> Option<Identity> {
@@ -335,6 +457,7 @@ impl Engine for Node {
     fn handle_read(&mut self, now: Instant, id: LinkId, shared: &[u8], count: usize) {
         self.take_in(now);
         self.base.handle_read(now, id, shared, count);
+        self.note_hub(now, id);
         self.settle(now);
     }
 
@@ -384,16 +507,7 @@ impl Engine for Node {
     }
 
     fn handle_closed(&mut self, now: Instant, id: LinkId, cause: &str) {
-        if let Some(identity) = self.identity(id) {
-            let mut leafs = self
-                .common
-                .leafs
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner);
-            if leafs.get(&identity) == Some(&(self.number, id)) {
-                leafs.remove(&identity);
-            }
-        }
+        self.forget(id);
         if let Some(system) = &mut self.system {
             system.note_closed(now, self.base.shard_mut(), id, cause);
         }
