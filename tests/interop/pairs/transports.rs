@@ -56,6 +56,8 @@ const TRANSPORTS: &[Transport] = &[
     tcp("either, TLS behind INFO", "tls { HUB, handshake_first: auto }", "tls { CA }", (15, 0)),
     tcp("either within a time, TLS first", "tls { HUB, handshake_first: \"150ms\" }", "tls { CA, handshake_first: true }", (15, 10)),
     tcp("either within a time, TLS behind INFO", "tls { HUB, handshake_first: \"150ms\" }", "tls { CA }", (15, 0)),
+    Transport { more: "websocket { host: \"127.0.0.1\", port: {port:ws}, no_tls: true }", port: "ws", scheme: "ws", ..tcp("WebSocket", "", "", (0, 0)) },
+    Transport { more: "websocket { host: \"127.0.0.1\", port: {port:ws}, tls { HUB } }", port: "ws", scheme: "wss", ..tcp("WebSocket over TLS", "", "tls { CA }", (0, 0)) },
 ];
 
 impl Transport {
