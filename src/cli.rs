@@ -11,11 +11,13 @@ use argh::FromArgs;
 use petiole_core::config::model::{CertificateFiles, Config, Limits, Remote, Tls};
 use petiole_core::config::{BadUrl, parse_remote_url, quote};
 
-/// A leaf node for NATS: takes the command line and the configuration file of nats-server.
+/// Joins remote sites to a NATS system, as a leaf at the site and as a hub in the datacenter. Takes the
+/// command line and the configuration file of nats-server.
 #[derive(FromArgs)]
 #[argh(
     help_triggers("-h", "--help"),
     usage = "[options]",
+    example = "petiole -c hub.conf",
     example = "petiole -c leaf.conf",
     example = "petiole --remote nats-leaf://hub:7422 --creds edge.creds",
     note = "One dash or two, `-x v` or `-x=v`; a switch is turned off with `-x=false`.",

@@ -4,6 +4,9 @@
 #[allow(dead_code)]
 #[path = "../examples/relay.rs"]
 mod relay;
+mod support;
+
+use support::{Client, DEADLINE, Server};
 
 use std::time::{Duration, Instant};
 
@@ -30,37 +33,82 @@ fn accepted(text: &str) -> Config {
     loaded.config
 }
 
+fn example(name: &str) -> String {
+    let examples = concat!(env!("CARGO_MANIFEST_DIR"), "/examples");
+    std::fs::read_to_string(format!("{examples}/{name}")).unwrap()
+}
+
 #[test]
 fn the_sample_configurations_are_valid() {
     let examples = concat!(env!("CARGO_MANIFEST_DIR"), "/examples");
     let mut seen = Vec::new();
     for entry in std::fs::read_dir(examples).unwrap() {
-        let path = entry.unwrap().path();
-        if path
-            .extension()
-            .is_some_and(|extension| extension == "conf")
-        {
-            let config = accepted(&std::fs::read_to_string(&path).unwrap());
-            assert_eq!(config.remotes.len(), 1, "{}", path.display());
-            seen.push((
-                path.file_stem().unwrap().to_owned(),
-                config.remotes[0].ways.len(),
-            ));
+        let name = entry.unwrap().file_name().into_string().unwrap();
+        if name.ends_with(".conf") {
+            let config = accepted(&example(&name));
+            let ways: Vec<_> = config.remotes.iter().map(|one| one.ways.len()).collect();
+            seen.push((name, ways, config.leafnodes.is_some()));
         }
     }
     seen.sort();
-    assert_eq!(seen, [("leaf".into(), 1), ("ways".into(), 4)]);
+    let row = |name: &str, ways: &[usize], is_hub| (name.to_owned(), ways.to_vec(), is_hub);
+    assert_eq!(
+        seen,
+        [
+            row("hub.conf", &[], true),
+            row("leaf.conf", &[1], false),
+            row("ways.conf", &[4], false)
+        ]
+    );
+}
+
+/// As somebody would try them who has just read the README, but for the ports.
+#[test]
+fn the_site_of_the_samples_joins_their_datacenter() {
+    let hub = example("hub.conf")
+        .replace("127.0.0.1:4333", "127.0.0.1:{port}")
+        .replace("127.0.0.1:7422", "127.0.0.1:{port:leaf}");
+    let hub = Server::start_petiole(&hub);
+    let leaf = example("leaf.conf")
+        .replace("127.0.0.1:4222", "127.0.0.1:{port}")
+        .replace(
+            "127.0.0.1:7422",
+            &format!("127.0.0.1:{}", hub.port_of("leaf")),
+        );
+    let leaf = Server::start_petiole(&leaf);
+    hub.wait_for_log("Leafnode connection created");
+    leaf.wait_for_log("is up: hub datacenter-1");
+    let as_user = |name: &str| format!("\"user\":\"{name}\",\"pass\":\"{name}\"");
+    let mut operator = Client::quiet_and(leaf.port(), &as_user("operator"));
+    operator.tell("SUB plant.1.state 1\r\n");
+    let mut backend = Client::quiet_and(hub.port(), &as_user("backend"));
+    backend.tell("SUB _INBOX.b 1\r\n");
+    // Until the hub knows of the interest.
+    let until = Instant::now() + DEADLINE;
+    let reply = loop {
+        backend.tell("PUB plant.1.state _INBOX.b 3\r\nhow\r\n");
+        if let Some(question) = operator.messages().into_iter().next() {
+            break question.reply().unwrap();
+        }
+        assert!(Instant::now() < until, "no request crosses the link");
+    };
+    operator.tell(format!("PUB {reply} 4\r\ngood\r\n"));
+    assert_eq!(backend.expect_msg().text(), "good");
 }
 
 #[test]
-fn the_configuration_of_the_readme_is_valid() {
+fn the_configurations_of_the_readme_are_valid() {
     let readme = include_str!("../README.md");
-    let block = readme
-        .split("```")
-        .find(|block| block.trim_start().starts_with("listen:"))
-        .unwrap();
-    let config = accepted(block);
-    assert_eq!(config.remotes.len(), 1);
+    let blocks = readme.split("```").skip(1).step_by(2);
+    let configs: Vec<_> = blocks
+        .filter(|block| block.contains("leafnodes {"))
+        .map(accepted)
+        .collect();
+    let roles: Vec<_> = configs
+        .iter()
+        .map(|config| (config.remotes.len(), config.leafnodes.is_some()))
+        .collect();
+    assert_eq!(roles, [(0, true), (1, false)]);
 }
 
 /// With two servers in one process, whose own logger stays as it is.

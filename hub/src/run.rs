@@ -165,6 +165,7 @@ async fn serve(hub: Hub, executor: Rc<LocalExecutor<'static>>) -> Result<(), Run
     if let Some(on_ready) = on_ready {
         let mut ready = Ready::new(address, Stopper::new(ended.clone()));
         ready.leafs = gate.as_ref().map(|(listener, _)| listener.local_addr());
+        ready.websocket = web.as_ref().map(|(listener, _)| listener.local_addr());
         on_ready(ready);
     }
     let crew = Crew {

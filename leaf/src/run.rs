@@ -52,6 +52,8 @@ pub struct Ready {
     pub address: SocketAddr,
     /// Where leafs are accepted; `None`: nowhere.
     pub leafs: Option<SocketAddr>,
+    /// Where clients and leafs are accepted over WebSocket; `None`: nowhere.
+    pub websocket: Option<SocketAddr>,
     /// How to stop it.
     pub stopper: Stopper,
 }
@@ -62,6 +64,7 @@ impl Ready {
         Ready {
             address,
             leafs: None,
+            websocket: None,
             stopper,
         }
     }
