@@ -122,6 +122,8 @@ impl Node {
             ..Common::default()
         });
         let node = |(number, mut base): (usize, Base<Peer>)| {
+            // Two links of one leaf, and a leaf that we have dialled, are found by what they say.
+            base.note_joined();
             let mut sibling = |other| {
                 (other != number).then(|| {
                     let sibling = Peer::Sibling(Sibling);
@@ -162,10 +164,8 @@ impl Node {
         let shard = first.base.shard_mut();
         let system = System::first(now, account, server, shard, threads);
         for node in others {
-            node.base.note_joined();
             node.system = Some(system.another(node.base.shard_mut()));
         }
-        first.base.note_joined();
         first.system = Some(system);
     }
 

@@ -281,8 +281,9 @@ fn certain(heard: &[String]) -> Vec<String> {
             }
         }
     }
-    groups.sort();
     plain.extend(groups);
+    // In which order two copies of a message, or messages of two publishers, come is chance.
+    plain.sort();
     plain
 }
 

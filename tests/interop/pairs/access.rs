@@ -55,7 +55,6 @@ fn a_leaf_is_held_to_the_permissions_of_its_user() {
 /// Wildcards that cover what the leaf may publish are told to it, too: the hub's clients hear what is
 /// allowed of them.
 #[test]
-#[ignore = "petiole's hub tells a leaf only of interest that lies within its permissions"]
 fn wildcards_reach_beyond_the_permissions_of_a_leaf() {
     each_cell(BUSY, |cell| {
         let users = "accounts { A: { users: [ {user: a, password: a}, {user: u, password: p, permissions: {\n\

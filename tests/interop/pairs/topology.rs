@@ -200,7 +200,6 @@ fn nothing_goes_round_in_a_ring() {
 }
 
 #[test]
-#[ignore = "petiole's hub that finds its own $LDS at a leaf tells the leaf and not its log"]
 fn who_cuts_a_ring_says_so_too() {
     each_cell(WAITING, |cell| {
         let ring = Ring::start(cell);

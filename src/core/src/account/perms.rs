@@ -71,14 +71,19 @@ impl Perms {
         self.subscribe.permits(subject)
     }
 
-    /// Whether a leaf that is bound to the user may be told that somebody here wants `pattern`: all of
-    /// it is what the user may publish.
+    /// Whether a leaf that is bound to the user may be told that somebody here wants `pattern`: the user
+    /// may publish all of it or, of a wildcard, a part. Real hubs leave some of the latter out, and
+    /// then what the leaf publishes there does not arrive.
     pub fn may_be_offered(&self, pattern: &[u8]) -> bool {
         match &self.publish {
             Publish::Everything => true,
             Publish::Nothing => false,
             Publish::Some(Rules { allow, deny }) => {
-                allow.as_ref().is_none_or(|allow| allow.covers(pattern)) && !deny.covers(pattern)
+                let part = subject::has_wildcard(pattern);
+                let allowed = allow.as_ref().is_none_or(|allow| {
+                    allow.covers(pattern) || (part && allow.overlaps(pattern))
+                });
+                allowed && !deny.covers(pattern)
             }
         }
     }

@@ -250,8 +250,13 @@ impl<N: Neighbour> Shard<N> {
             && account.loop_name.as_bytes() == subject
         {
             // A link that we dialled sees this by itself, and says how long to wait.
-            let name = account.name.as_bytes().into();
-            return self.fail(place, &ProtoError::LoopDetected { account: name });
+            let error = ProtoError::LoopDetected {
+                account: account.name.as_bytes().into(),
+            };
+            if let Some(link) = self.links.get(place) {
+                log::error!("{} - {error}", link.neighbour.label());
+            }
+            return self.fail(place, &error);
         }
         let Some(link) = self.links.get_mut(place) else {
             return;
