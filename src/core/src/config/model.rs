@@ -291,10 +291,10 @@ pub struct LeafListener {
 }
 
 impl LeafListener {
-    /// A TLS handshake costs about a millisecond of a core: a quarter of one core may go to leafs that
-    /// come back together, and 5,000 of them are back in 20 seconds. In clear a leaf costs a tenth.
+    /// Taking in a leaf costs 0.9 ms of a core with TLS and an RSA key, 0.15 ms in clear: a quarter of
+    /// one core may go to leafs that come back together, and 5,000 of them are back in 20 seconds.
     pub fn default_rate(tls: Option<&Tls>) -> Option<NonZeroU32> {
-        NonZeroU32::new(if tls.is_some() { 250 } else { 2500 })
+        NonZeroU32::new(if tls.is_some() { 250 } else { 1500 })
     }
 }
 

@@ -11,7 +11,7 @@
 //! | min_version (minimum_version) | "X.Y.Z", from 2.8.0 | none |
 //! | write_deadline | duration | as for hubs |
 //! | write_timeout | `default` or `retry` | retry |
-//! | max_handshakes_per_second (petiole's own) | number; 0 or less is no limit | 250 with `tls`, else 2500 |
+//! | max_handshakes_per_second (petiole's own) | number; 0 or less is no limit | 250 with `tls`, else 1500 |
 //!
 //! | key (aliases) of authorization | value | default |
 //! |---|---|---|
@@ -477,7 +477,7 @@ mod tests {
         assert_eq!(none.compression, Compression::default());
         assert_eq!(none.auth.account, None);
         assert!(matches!(none.auth.users, LeafUsers::Clients));
-        assert_eq!(none.max_handshakes, NonZeroU32::new(2500));
+        assert_eq!(none.max_handshakes, NonZeroU32::new(1500));
         let tls = "tls {cert_file: c, key_file: k}";
         assert_eq!(listener(tls).max_handshakes, NonZeroU32::new(250));
         for (rate, wanted) in [("7", 7), ("0", 0), ("-1", 0), ("5g", u32::MAX)] {
