@@ -43,8 +43,12 @@ pub enum Reach {
 /// A short run of bytes kept in place up to 14 of them: the length of nearly every subscription id.
 #[derive(Clone, Debug)]
 pub(crate) enum Sid {
-    Short { len: u8, bytes: [u8; 14] },
-    Long(Box<[u8]>),
+    Short {
+        len: u8,
+        bytes: [u8; 14],
+    },
+    /// Boxed twice, so that it is no larger than the other.
+    Long(Box<Box<[u8]>>),
 }
 
 impl Sid {
@@ -58,7 +62,7 @@ impl Sid {
                     bytes,
                 }
             }
-            None => Sid::Long(text.into()),
+            None => Sid::Long(Box::new(text.into())),
         }
     }
 
@@ -87,104 +91,129 @@ pub(crate) struct Sub {
     slot: u32,
     /// Share of a queue group's messages; 1 for a client. 0: never chosen.
     pub(crate) weight: u32,
-    /// Copies handed out since it began.
-    pub(crate) delivered: u64,
-    /// Copies after which it ends; `u64::MAX` is never.
-    pub(crate) max: u64,
+    /// Copies handed out since it began; counted as far as [`Sub::max`] can be.
+    pub(crate) delivered: u32,
+    /// Copies after which it ends; [`Sub::NEVER`] is never.
+    pub(crate) max: u32,
     pub(crate) reach: Reach,
     /// A wildcard over something its owner may not hear: each delivery asks the permissions.
     pub(crate) filtered: bool,
 }
 
-/// A list that is nearly always empty or of one.
+impl Sub {
+    /// More copies than are counted.
+    pub(crate) const NEVER: u32 = u32::MAX;
+}
+
+/// The members on one subject, or of one queue group on it: nearly always one, of either reach.
 #[derive(Debug, Default)]
-enum Ids {
+pub(crate) enum Members {
     #[default]
-    Empty,
-    One(SubId),
-    #[allow(clippy::box_collection)] // keeps an entry's four lists at 16 bytes each
-    Many(Box<Vec<SubId>>),
+    None,
+    Local(SubId),
+    Distant(SubId),
+    /// One of each.
+    Both(SubId, SubId),
+    Many(Box<Lists>),
 }
 
-impl Ids {
-    #[inline]
-    fn as_slice(&self) -> &[SubId] {
-        match self {
-            Ids::Empty => &[],
-            Ids::One(id) => std::slice::from_ref(id),
-            Ids::Many(ids) => ids,
-        }
-    }
-
-    fn push(&mut self, id: SubId) -> u32 {
-        match self {
-            Ids::Empty => {
-                *self = Ids::One(id);
-                0
-            }
-            Ids::One(first) => {
-                *self = Ids::Many(Box::new(vec![*first, id]));
-                1
-            }
-            Ids::Many(ids) => {
-                ids.push(id);
-                (ids.len() - 1) as u32
-            }
-        }
-    }
-
-    /// Takes out what is at `slot`; answers who moved there.
-    fn swap_remove(&mut self, slot: u32) -> Option<SubId> {
-        match self {
-            Ids::Empty => None,
-            Ids::One(_) => {
-                *self = Ids::Empty;
-                None
-            }
-            Ids::Many(ids) => {
-                let slot = slot as usize;
-                if slot < ids.len() {
-                    ids.swap_remove(slot);
-                }
-                let moved = ids.get(slot).copied();
-                match ids.as_slice() {
-                    [] => *self = Ids::Empty,
-                    [last] => *self = Ids::One(*last),
-                    _ => {}
-                }
-                moved
-            }
-        }
-    }
-}
-
-/// The members on one subject, or of one queue group on it.
+/// The members by reach.
 #[derive(Debug, Default)]
-pub(crate) struct Members {
-    local: Ids,
-    distant: Ids,
+pub(crate) struct Lists {
+    local: Vec<SubId>,
+    distant: Vec<SubId>,
 }
 
-impl Members {
-    #[inline]
-    pub(crate) fn local(&self) -> &[SubId] {
-        self.local.as_slice()
-    }
-
-    #[inline]
-    pub(crate) fn distant(&self) -> &[SubId] {
-        self.distant.as_slice()
-    }
-
-    fn of(&mut self, reach: Reach) -> &mut Ids {
+impl Lists {
+    fn of(&mut self, reach: Reach) -> &mut Vec<SubId> {
         match reach {
             Reach::Local => &mut self.local,
             Reach::Distant => &mut self.distant,
         }
     }
+}
+
+impl Members {
+    #[inline]
+    pub(crate) fn local(&self) -> &[SubId] {
+        match self {
+            Members::None | Members::Distant(_) => &[],
+            Members::Local(id) | Members::Both(id, _) => std::slice::from_ref(id),
+            Members::Many(lists) => &lists.local,
+        }
+    }
+
+    #[inline]
+    pub(crate) fn distant(&self) -> &[SubId] {
+        match self {
+            Members::None | Members::Local(_) => &[],
+            Members::Distant(id) | Members::Both(_, id) => std::slice::from_ref(id),
+            Members::Many(lists) => &lists.distant,
+        }
+    }
 
     fn is_empty(&self) -> bool {
         self.local().is_empty() && self.distant().is_empty()
+    }
+
+    fn take_lists(&mut self) -> Box<Lists> {
+        match std::mem::take(self) {
+            Members::Many(lists) => lists,
+            few => Box::new(Lists {
+                local: few.local().to_vec(),
+                distant: few.distant().to_vec(),
+            }),
+        }
+    }
+
+    /// Answers its place in the list of its reach.
+    fn push(&mut self, reach: Reach, id: SubId) -> u32 {
+        let (now, slot) = match (&*self, reach) {
+            (Members::None, Reach::Local) => (Members::Local(id), 0),
+            (Members::None, Reach::Distant) => (Members::Distant(id), 0),
+            (Members::Local(local), Reach::Distant) => (Members::Both(*local, id), 0),
+            (Members::Distant(distant), Reach::Local) => (Members::Both(id, *distant), 0),
+            _ => {
+                let mut lists = self.take_lists();
+                let list = lists.of(reach);
+                list.push(id);
+                let slot = list.len() - 1;
+                (Members::Many(lists), slot as u32)
+            }
+        };
+        *self = now;
+        slot
+    }
+
+    /// Takes out what is at `slot` of the list of a reach; answers who moved there.
+    fn swap_remove(&mut self, reach: Reach, slot: u32) -> Option<SubId> {
+        let left = match (&*self, reach) {
+            (Members::Local(_), Reach::Local) | (Members::Distant(_), Reach::Distant) => {
+                Some(Members::None)
+            }
+            (Members::Both(local, _), Reach::Distant) => Some(Members::Local(*local)),
+            (Members::Both(_, distant), Reach::Local) => Some(Members::Distant(*distant)),
+            _ => None,
+        };
+        if let Some(left) = left {
+            *self = left;
+            return None;
+        }
+        let slot = slot as usize;
+        let mut lists = self.take_lists();
+        let list = lists.of(reach);
+        if slot < list.len() {
+            list.swap_remove(slot);
+        }
+        let moved = list.get(slot).copied();
+        *self = match (&*lists.local, &*lists.distant) {
+            ([], []) => Members::None,
+            ([local], []) => Members::Local(*local),
+            ([], [distant]) => Members::Distant(*distant),
+            ([local], [distant]) => Members::Both(*local, *distant),
+            _ => Members::Many(lists),
+        };
+        moved
     }
 }
 
@@ -349,7 +378,7 @@ impl Interest {
             slot: 0,
             weight: 1,
             delivered: 0,
-            max: u64::MAX,
+            max: Sub::NEVER,
             reach,
             filtered: false,
         }));
@@ -357,7 +386,7 @@ impl Interest {
             .entries
             .get_mut(entry_id.0)
             .and_then(|entry| entry.members_mut(group))
-            .map_or(0, |members| members.of(reach).push(id));
+            .map_or(0, |members| members.push(reach, id));
         if let Some(sub) = self.subs.get_mut(id.0) {
             sub.slot = slot;
         }
@@ -372,7 +401,7 @@ impl Interest {
         if let Some(entry) = self.entries.get_mut(sub.entry.0) {
             let moved = entry
                 .members_mut(sub.group)
-                .and_then(|members| members.of(sub.reach).swap_remove(sub.slot));
+                .and_then(|members| members.swap_remove(sub.reach, sub.slot));
             if let Some(moved) = moved.and_then(|id| self.subs.get_mut(id.0)) {
                 moved.slot = sub.slot;
             }
@@ -668,6 +697,13 @@ mod tests {
         });
         subs.sort_unstable();
         subs
+    }
+
+    /// A million subscriptions are a million of these.
+    #[cfg(target_pointer_width = "64")]
+    #[test]
+    fn they_are_small() {
+        assert_eq!((size_of::<Sub>(), size_of::<Entry>()), (56, 48));
     }
 
     #[test]

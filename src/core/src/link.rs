@@ -267,7 +267,7 @@ pub enum Action<'a> {
     /// Route what another shard hands over, to own links only.
     Relay {
         /// An [`Origin`](sibling::Origin), as it is written.
-        origin: &'a [u8; sibling::ORIGIN],
+        origin: &'a [u8],
         /// The message.
         message: Message<'a>,
     },

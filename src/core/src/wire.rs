@@ -64,7 +64,7 @@ pub enum Op<'a> {
     /// A message that another shard of this process hands over.
     Relayed {
         /// [`Origin`](crate::link::sibling::Origin), as it is written.
-        origin: &'a [u8; crate::link::sibling::ORIGIN],
+        origin: &'a [u8],
         /// The message, for the queue groups it names.
         message: Message<'a>,
     },

@@ -80,9 +80,9 @@ impl Perms {
             Publish::Nothing => false,
             Publish::Some(Rules { allow, deny }) => {
                 let part = subject::has_wildcard(pattern);
-                let allowed = allow.as_ref().is_none_or(|allow| {
-                    allow.covers(pattern) || (part && allow.overlaps(pattern))
-                });
+                let allowed = allow
+                    .as_ref()
+                    .is_none_or(|allow| allow.covers(pattern) || (part && allow.overlaps(pattern)));
                 allowed && !deny.covers(pattern)
             }
         }

@@ -18,9 +18,6 @@ use crate::wire::Op;
 use crate::wire::error::ProtoError;
 use crate::wire::parse::Parsed;
 
-/// Bytes of an [`Origin`] that is handed over.
-pub const ORIGIN: usize = 34;
-
 /// Where a message comes from, as far as its way depends on it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Origin {
@@ -57,58 +54,76 @@ pub(crate) enum Crossed {
 }
 
 impl Origin {
-    fn to_bytes(self) -> [u8; ORIGIN] {
-        let mut bytes = [0; ORIGIN];
-        let mut rest = &mut bytes[..];
-        let mut put = |part: &[u8]| {
-            let room = std::mem::take(&mut rest);
-            let (now, later) = room.split_at_mut(part.len().min(room.len()));
-            now.copy_from_slice(part);
-            rest = later;
-        };
-        put(&self.account.to_ne_bytes());
-        put(&self.producer.place.to_ne_bytes());
-        put(&self.producer.turn.to_ne_bytes());
-        put(&self.standing.cluster.to_ne_bytes());
-        put(&[
-            u8::from(self.standing.reach == Reach::Local),
-            role_to_byte(self.standing.role),
-        ]);
-        put(&self.question.to_ne_bytes());
-        bytes
+    /// Every byte crosses from one core's cache to another's: what is nearly always zero is left out.
+    fn write(&self, out: &mut Vec<u8>) {
+        let standing = &self.standing;
+        let mut flags = role_to_byte(standing.role);
+        for (flag, set) in [
+            (LOCAL, standing.reach == Reach::Local),
+            (CLUSTER, standing.cluster != 0),
+            (QUESTION, self.question != 0),
+        ] {
+            flags |= if set { flag } else { 0 };
+        }
+        let mut head = [0; ORIGIN];
+        head[0] = flags;
+        head[1..5].copy_from_slice(&self.account.to_ne_bytes());
+        head[5..9].copy_from_slice(&self.producer.place.to_ne_bytes());
+        head[9..].copy_from_slice(&self.producer.turn.to_ne_bytes());
+        out.extend_from_slice(&head);
+        for number in [standing.cluster, self.question] {
+            if number != 0 {
+                out.extend_from_slice(&number.to_ne_bytes());
+            }
+        }
     }
 
     /// What [`Op::Relayed`] brought from the sibling at `place`.
-    pub(crate) fn from_bytes(bytes: &[u8; ORIGIN], place: u32) -> Self {
-        let mut rest = &bytes[..];
-        let reader = &mut rest;
-        let mut next = || number(reader).unwrap_or_default();
-        let account = next();
-        let producer = LinkId {
-            place: next(),
-            turn: next(),
-        };
-        let cluster = long(reader).unwrap_or_default();
-        let reach = match byte(reader) {
-            Some(1) => Reach::Local,
-            _ => Reach::Distant,
-        };
-        let role = role_of_byte(byte(reader).unwrap_or_default());
-        Origin {
-            account,
-            producer,
+    pub(crate) fn read(mut bytes: &[u8], place: u32) -> Option<Self> {
+        let rest = &mut bytes;
+        let flags = byte(rest)?;
+        Some(Origin {
+            account: number(rest)?,
+            producer: LinkId {
+                place: number(rest)?,
+                turn: number(rest)?,
+            },
             standing: Standing {
-                cluster,
-                reach,
-                role,
+                reach: if flags & LOCAL == 0 {
+                    Reach::Distant
+                } else {
+                    Reach::Local
+                },
+                role: role_of_byte(flags & ROLE),
+                cluster: match flags & CLUSTER {
+                    0 => 0,
+                    _ => long(rest)?,
+                },
                 isolated: false,
                 echo: false,
             },
             crossed: Crossed::From(place),
             groups: Groups::Named,
-            question: long(reader).unwrap_or_default(),
-        }
+            question: match flags & QUESTION {
+                0 => 0,
+                _ => long(rest)?,
+            },
+        })
     }
+}
+
+/// Bytes of an origin that are always there.
+const ORIGIN: usize = 13;
+/// In the first of them.
+const ROLE: u8 = 3;
+const LOCAL: u8 = 4;
+const CLUSTER: u8 = 8;
+const QUESTION: u8 = 16;
+
+/// The length of the origin that begins with these flags.
+fn origin_length(flags: u8) -> usize {
+    let long = |flag| if flags & flag == 0 { 0 } else { 8 };
+    ORIGIN + long(CLUSTER) + long(QUESTION)
 }
 
 /// A group of own links whose interest a sibling keeps apart, because other rules hold for it: all
@@ -288,21 +303,48 @@ impl Notice<'_> {
 
 /// Appends a message for the queue groups `queues`.
 fn write_message(out: &mut Vec<u8>, origin: &Origin, message: &Message<'_>, queues: &[&[u8]]) {
-    out.push(RELAYED);
-    out.extend_from_slice(&origin.to_bytes());
     let names: usize = queues.iter().map(|name| name.len() + 1).sum();
-    put_length(out, Some(message.subject));
-    put_length(out, message.reply);
-    for count in [names, message.header_len, message.body.len()] {
-        out.extend_from_slice(&(count as u32).to_ne_bytes());
-    }
+    let reply = message.reply.unwrap_or_default();
+    let lengths = message.subject.len() + reply.len() + names + message.body.len();
+    out.reserve(64 + lengths);
+    out.push(RELAYED);
+    origin.write(out);
+    put_varint(out, message.subject.len());
+    // One more than the length: 0 is none.
+    put_varint(out, message.reply.map_or(0, |reply| reply.len() + 1));
+    put_varint(out, names);
+    put_varint(out, message.header_len);
+    put_varint(out, message.body.len());
     out.extend_from_slice(message.subject);
-    out.extend_from_slice(message.reply.unwrap_or_default());
+    out.extend_from_slice(reply);
     for name in queues {
         out.extend_from_slice(name);
         out.push(b' ');
     }
     out.extend_from_slice(message.body);
+}
+
+/// Seven bits a byte, the low ones first.
+#[inline]
+fn put_varint(out: &mut Vec<u8>, mut number: usize) {
+    while number >= 0x80 {
+        out.push(number as u8 | 0x80);
+        number >>= 7;
+    }
+    out.push(number as u8);
+}
+
+#[inline]
+fn varint(rest: &mut &[u8]) -> Option<usize> {
+    let mut number = 0;
+    for shift in (0..usize::BITS).step_by(7) {
+        let next = byte(rest)?;
+        number |= usize::from(next & 0x7f) << shift;
+        if next < 0x80 {
+            return Some(number);
+        }
+    }
+    None
 }
 
 fn put_length(out: &mut Vec<u8>, bytes: Option<&[u8]>) {
@@ -362,17 +404,20 @@ fn take_optional<'a>(rest: &mut &'a [u8], length: u32) -> Option<Option<&'a [u8]
 fn read<'a>(rest: &mut &'a [u8]) -> Option<Op<'a>> {
     let op = match byte(rest)? {
         RELAYED => {
-            let origin = take(rest, ORIGIN)?.try_into().ok()?;
-            let (subject, reply) = (number(rest)?, number(rest)?);
-            let (names, header_len, body) = (number(rest)?, number(rest)?, number(rest)?);
+            let origin = take(rest, origin_length(*rest.first()?))?;
+            let (subject, reply) = (varint(rest)?, varint(rest)?);
+            let (names, header_len, body) = (varint(rest)?, varint(rest)?, varint(rest)?);
             Op::Relayed {
                 origin,
                 message: Message {
-                    subject: take(rest, subject as usize)?,
-                    reply: take_optional(rest, reply)?,
-                    queue_list: take(rest, names as usize)?,
-                    header_len: header_len as usize,
-                    body: take(rest, body as usize)?,
+                    subject: take(rest, subject)?,
+                    reply: match reply {
+                        0 => None,
+                        length => Some(take(rest, length - 1)?),
+                    },
+                    queue_list: take(rest, names)?,
+                    header_len,
+                    body: take(rest, body)?,
                 },
             }
         }
@@ -565,7 +610,7 @@ mod tests {
                 },
                 crossed: Crossed::From(3),
                 groups: Groups::Named,
-                question: 1 << 33,
+                question: if local { 1 << 33 } else { 0 },
             };
             let message = Message {
                 subject: subject.as_bytes(),
@@ -584,7 +629,7 @@ mod tests {
                 return Err(TestCaseError::fail("no message"));
             };
             prop_assert_eq!(rest, b"next");
-            prop_assert_eq!(Origin::from_bytes(head, 3), origin);
+            prop_assert_eq!(Origin::read(head, 3), Some(origin));
             prop_assert_eq!(read.queues().collect::<Vec<_>>(), names);
             prop_assert_eq!(Message { queue_list: b"", ..read }, message);
             for cut in 0..whole {

@@ -6,7 +6,7 @@ use foldhash::fast::FixedState;
 use hashbrown::HashTable;
 
 use super::{Shard, trace};
-use crate::interest::{Interest, Reach, SubId};
+use crate::interest::{Interest, Reach, Sub, SubId};
 use crate::link::{Body, Neighbour, Offer, Outlet, Role, Standing};
 use crate::slab::NONE;
 use crate::wire::error::ProtoError;
@@ -221,9 +221,9 @@ impl<N: Neighbour> Shard<N> {
         };
         if let Some(max) = max
             && let Some(sub) = account.interest.sub_mut(id)
-            && sub.delivered < max
+            && u64::from(sub.delivered) < max
         {
-            sub.max = max;
+            sub.max = u32::try_from(max).unwrap_or(Sub::NEVER);
             return;
         }
         self.end_sub(place, id);

@@ -503,7 +503,7 @@ impl<N: Neighbour> Shard<N> {
         let Some(sub) = counter_of.interest.sub_mut(counter) else {
             return false;
         };
-        if sub.delivered >= sub.max {
+        if sub.delivered >= sub.max && sub.max != Sub::NEVER {
             return false;
         }
         if link.out.len() + message.body.len() > self.env.limits.max_pending {
@@ -512,8 +512,8 @@ impl<N: Neighbour> Shard<N> {
             self.drop_slow_consumer(place, pending);
             return false;
         }
-        sub.delivered += 1;
-        if sub.delivered >= sub.max {
+        sub.delivered = sub.delivered.saturating_add(1);
+        if sub.delivered >= sub.max && sub.max != Sub::NEVER {
             finished.push((place, counter));
         }
         let mark = link.out.mark();

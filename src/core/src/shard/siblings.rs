@@ -12,7 +12,7 @@ use super::flow::Hold;
 use super::route::Wish;
 use super::shadows::Shadows;
 use crate::interest::{EntryId, GroupId, Reach, Sub, SubId};
-use crate::link::sibling::{Certainty, Notice, ORIGIN, Origin, PartyId};
+use crate::link::sibling::{Certainty, Notice, Origin, PartyId};
 use crate::link::{LinkId, Neighbour, Role, Standing};
 use crate::message::Message;
 use crate::random::Entropy;
@@ -134,8 +134,10 @@ impl<N: Neighbour> Shard<N> {
     }
 
     /// Routes what a sibling handed over.
-    pub(super) fn relay(&mut self, place: u32, origin: &[u8; ORIGIN], message: &Message<'_>) {
-        let origin = Origin::from_bytes(origin, place);
+    pub(super) fn relay(&mut self, place: u32, origin: &[u8], message: &Message<'_>) {
+        let Some(origin) = Origin::read(origin, place) else {
+            return;
+        };
         self.stand_in(place, origin.account);
         let heard = self.route(origin, message, Wish::Nothing);
         let question = origin.question;
