@@ -258,7 +258,8 @@ impl Node {
     /// Leaves what waits for another thread in its inbox.
     fn hand_over(&mut self, to: usize, sibling: LinkId) {
         let shard = self.base.shard_mut();
-        let waits = shard.pending(sibling) > NOTABLE;
+        let mut siblings = self.siblings.iter().flatten();
+        let waits = siblings.any(|sibling| shard.pending(*sibling) > NOTABLE);
         let chunks = shard.lend(sibling);
         let (Some(chunks), Some(theirs), Some(ours)) = (
             chunks,

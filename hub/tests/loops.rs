@@ -3,9 +3,8 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
-use std::time::Duration;
 
-use petiole_core::config::model::{Compression, Config, ConnectionType, Remote, Scheme, Url, Way};
+use petiole_core::config::model::{Config, ConnectionType, Remote, Scheme, Url, Way};
 use petiole_core::link::acceptor::LeafPort;
 use petiole_core::link::leaf::Signed;
 use petiole_core::link::queue::WritePlan;
@@ -81,19 +80,7 @@ impl World {
 
     /// A leaf on a thread, which is in this cluster.
     fn leaf(&mut self, thread: usize, cluster: &str) -> LinkId {
-        let port = LeafPort {
-            host: "127.0.0.1".into(),
-            port: 7422,
-            urls: Vec::new(),
-            cluster: String::new(),
-            compression: Compression::Off,
-            users: None,
-            tls: None,
-            auth_timeout: Duration::from_secs(2),
-            min_version: None,
-            isolate: false,
-            write_deadline: None,
-        };
+        let port = LeafPort::default();
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 1000));
         let node = &mut self.nodes[thread];
         let link = node.accept_leaf(

@@ -5,9 +5,8 @@
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
-use std::time::Duration;
 
-use petiole_core::config::model::{Compression, ConnectionType};
+use petiole_core::config::model::ConnectionType;
 use petiole_core::config::{Loader, load};
 use petiole_core::link::acceptor::LeafPort;
 use petiole_core::link::queue::WritePlan;
@@ -86,19 +85,7 @@ impl World {
 
     fn leaf(&mut self, account: &str, cluster: &str) {
         let thread = self.peers.len() % self.nodes.len();
-        let port = LeafPort {
-            host: "127.0.0.1".into(),
-            port: 7422,
-            urls: Vec::new(),
-            cluster: String::new(),
-            compression: Compression::Off,
-            users: None,
-            tls: None,
-            auth_timeout: Duration::from_secs(2),
-            min_version: None,
-            isolate: false,
-            write_deadline: None,
-        };
+        let port = LeafPort::default();
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 1000));
         let node = &mut self.nodes[thread];
         let kind = ConnectionType::Leafnode;

@@ -4,7 +4,6 @@
 use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
 
 use petiole::config::{
     Compression, Config, ConnectionType, Permissions, SubjectRules, User, UserIdentity,
@@ -145,14 +144,9 @@ async fn serve(
         host: "127.0.0.1".into(),
         port,
         urls: vec![format!("127.0.0.1:{port}")],
-        cluster: String::new(),
         compression,
         users: Users::compile_for_leafs(&config).map(Arc::new),
-        tls: None,
-        auth_timeout: Duration::from_secs(2),
-        min_version: None,
-        isolate: false,
-        write_deadline: None,
+        ..LeafPort::default()
     });
     let hub = Hub(Shard::new(env, [], Box::new(Random::new(u64::from(port)))));
     let thread = Thread::new(hub, Clock::start());

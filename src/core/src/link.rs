@@ -173,7 +173,7 @@ fn cluster_number(name: &str) -> u64 {
 ///
 /// A neighbour translates: an operation into an [`Action`] for the shard, a delivery into bytes. It
 /// changes its own state in place rather than consuming itself, because a message that comes back
-/// to its publisher needs the publisher where it is.
+/// to its publisher needs the publisher where it is. What it does not say of itself it has no use for.
 pub trait Neighbour: Sized {
     /// Whether one of them can be another shard of this process: where none is, nothing of what
     /// shards say to each other is compiled.
@@ -185,30 +185,36 @@ pub trait Neighbour: Sized {
     /// One operation of the peer.
     fn handle<'a>(&mut self, op: Op<'a>, cx: &mut Cx<'_>) -> Result<Action<'a>, ProtoError>;
     /// [`Neighbour::poll_timeout`] has come.
-    fn handle_timeout(&mut self, cx: &mut Cx<'_>) -> Result<(), ProtoError>;
+    fn handle_timeout(&mut self, _: &mut Cx<'_>) -> Result<(), ProtoError> {
+        Ok(())
+    }
     /// It is not being read from, so its silence means nothing.
-    fn excuse(&mut self);
+    fn excuse(&mut self) {}
     /// When it wants [`Neighbour::handle_timeout`]. Always some time ahead: no state without a
     /// deadline.
     fn poll_timeout(&self) -> Instant;
     /// The answer to [`Action::Verify`] or [`Event::Sign`].
-    fn handle_proof(
-        &mut self,
-        proof: Proof,
-        cx: &mut Cx<'_>,
-    ) -> Result<Action<'static>, ProtoError>;
+    fn handle_proof(&mut self, _: Proof, _: &mut Cx<'_>) -> Result<Action<'static>, ProtoError> {
+        Ok(Action::Done)
+    }
     /// An [`Action::Upgrade`] is done.
     fn handle_upgraded(
         &mut self,
-        secured: Secured,
-        cx: &mut Cx<'_>,
-    ) -> Result<Action<'static>, ProtoError>;
+        _: Secured,
+        _: &mut Cx<'_>,
+    ) -> Result<Action<'static>, ProtoError> {
+        Ok(Action::Done)
+    }
     /// Something arrived from it since the last deadline, if only a part of an operation.
-    fn handle_sign_of_life(&mut self);
+    fn handle_sign_of_life(&mut self) {}
     /// How what we send is put into blocks and frames.
-    fn encoding(&self) -> Encoding;
+    fn encoding(&self) -> Encoding {
+        Encoding::default()
+    }
     /// Messages that would wait longer than this are not queued.
-    fn max_queue_time(&self) -> Option<Duration>;
+    fn max_queue_time(&self) -> Option<Duration> {
+        None
+    }
     /// How long it may take nothing while something waits for it, where that is said for its kind.
     fn write_deadline(&self) -> Option<Duration> {
         None
@@ -229,11 +235,11 @@ pub trait Neighbour: Sized {
     /// Words a message for it. Answers whether it was taken.
     fn deliver(&mut self, message: &Message<'_>, to: Target<'_>, outlet: &mut Outlet<'_>) -> bool;
     /// Words what changed of our interest for it.
-    fn offer(&mut self, offer: &Offer<'_>, outlet: &mut Outlet<'_>);
+    fn offer(&mut self, _: &Offer<'_>, _: &mut Outlet<'_>) {}
     /// We are about to stop serving: tell it, if it can understand.
-    fn announce_lame_duck(&mut self, cx: &mut Cx<'_>);
+    fn announce_lame_duck(&mut self, _: &mut Cx<'_>) {}
     /// The link ends, in these words; for the log and for whoever dials again.
-    fn note_end(&mut self, cause: &str);
+    fn note_end(&mut self, _: &str) {}
 }
 
 /// Whether a publish may go on.

@@ -65,6 +65,26 @@ pub struct LeafPort {
     pub write_deadline: Option<Duration>,
 }
 
+impl Default for LeafPort {
+    /// The usual port on every address, in clear and without compression, with two seconds to
+    /// authenticate.
+    fn default() -> Self {
+        LeafPort {
+            host: "0.0.0.0".into(),
+            port: 7422,
+            urls: Vec::new(),
+            cluster: String::new(),
+            compression: Compression::Off,
+            users: None,
+            tls: None,
+            auth_timeout: Duration::from_secs(2),
+            min_version: None,
+            isolate: false,
+            write_deadline: None,
+        }
+    }
+}
+
 /// A leaf as it described itself.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LeafName {
@@ -593,9 +613,6 @@ impl Neighbour for Acceptor {
         }
     }
 
-    /// Links are always read from.
-    fn excuse(&mut self) {}
-
     fn poll_timeout(&self) -> Instant {
         match self.phase {
             Phase::Securing { until }
@@ -652,10 +669,6 @@ impl Neighbour for Acceptor {
             level: self.level(),
             largest: self.who.largest,
         }
-    }
-
-    fn max_queue_time(&self) -> Option<Duration> {
-        None
     }
 
     fn write_deadline(&self) -> Option<Duration> {
@@ -723,8 +736,6 @@ impl Neighbour for Acceptor {
             self.told.offer(offer, outlet.buffer(), may_say);
         }
     }
-
-    fn announce_lame_duck(&mut self, _: &mut Cx<'_>) {}
 
     fn note_end(&mut self, cause: &str) {
         log::info!("{} - Leafnode connection closed: {cause}", self.prefix());

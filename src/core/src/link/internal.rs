@@ -7,13 +7,9 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::time::Duration;
 
 use crate::interest::Reach;
-use crate::link::{
-    Action, Cx, Encoding, Env, Neighbour, Offer, Outlet, Permit, Proof, Role, Secured, Standing,
-    Target,
-};
+use crate::link::{Action, Cx, Env, Neighbour, Outlet, Permit, Role, Standing, Target};
 use crate::message::Message;
 use crate::time::Instant;
 use crate::wire::Op;
@@ -109,41 +105,13 @@ impl Neighbour for Internal {
         Err(ProtoError::UnknownOperation)
     }
 
-    fn handle_timeout(&mut self, _: &mut Cx<'_>) -> Result<(), ProtoError> {
-        Ok(())
-    }
-
-    fn excuse(&mut self) {}
-
     /// It lives as long as we do.
     fn poll_timeout(&self) -> Instant {
         Instant::from_nanos(u64::MAX)
     }
 
-    fn handle_proof(&mut self, _: Proof, _: &mut Cx<'_>) -> Result<Action<'static>, ProtoError> {
-        Ok(Action::Done)
-    }
-
-    fn handle_upgraded(
-        &mut self,
-        _: Secured,
-        _: &mut Cx<'_>,
-    ) -> Result<Action<'static>, ProtoError> {
-        Ok(Action::Done)
-    }
-
-    fn handle_sign_of_life(&mut self) {}
-
     fn admit(&mut self, _: &[u8], _: &mut Cx<'_>) -> Result<Permit, ProtoError> {
         Ok(Permit::Granted)
-    }
-
-    fn encoding(&self) -> Encoding {
-        Encoding::default()
-    }
-
-    fn max_queue_time(&self) -> Option<Duration> {
-        None
     }
 
     fn label(&self) -> String {
@@ -180,10 +148,4 @@ impl Neighbour for Internal {
         });
         true
     }
-
-    fn offer(&mut self, _: &Offer<'_>, _: &mut Outlet<'_>) {}
-
-    fn announce_lame_duck(&mut self, _: &mut Cx<'_>) {}
-
-    fn note_end(&mut self, _: &str) {}
 }

@@ -5,13 +5,8 @@
 //! nothing crosses twice. Both ends are the same program, so the operations are of fixed layout,
 //! in the machine's own byte order, and never in pieces.
 
-use std::time::Duration;
-
 use crate::interest::Reach;
-use crate::link::{
-    Action, Cx, Encoding, Env, LinkId, Neighbour, Offer, Outlet, Permit, Proof, Role, Secured,
-    Standing, Target,
-};
+use crate::link::{Action, Cx, Env, LinkId, Neighbour, Outlet, Permit, Role, Standing, Target};
 use crate::message::Message;
 use crate::time::Instant;
 use crate::wire::Op;
@@ -506,37 +501,9 @@ impl Neighbour for Sibling {
         }
     }
 
-    fn handle_timeout(&mut self, _: &mut Cx<'_>) -> Result<(), ProtoError> {
-        Ok(())
-    }
-
-    fn excuse(&mut self) {}
-
     /// It lives as long as we do.
     fn poll_timeout(&self) -> Instant {
         Instant::from_nanos(u64::MAX)
-    }
-
-    fn handle_proof(&mut self, _: Proof, _: &mut Cx<'_>) -> Result<Action<'static>, ProtoError> {
-        Ok(Action::Done)
-    }
-
-    fn handle_upgraded(
-        &mut self,
-        _: Secured,
-        _: &mut Cx<'_>,
-    ) -> Result<Action<'static>, ProtoError> {
-        Ok(Action::Done)
-    }
-
-    fn handle_sign_of_life(&mut self) {}
-
-    fn encoding(&self) -> Encoding {
-        Encoding::default()
-    }
-
-    fn max_queue_time(&self) -> Option<Duration> {
-        None
     }
 
     /// Nothing that it is told is a line of the log.
@@ -573,13 +540,6 @@ impl Neighbour for Sibling {
         write_message(outlet.buffer(), origin, message, queues);
         true
     }
-
-    /// It is told of each change by itself.
-    fn offer(&mut self, _: &Offer<'_>, _: &mut Outlet<'_>) {}
-
-    fn announce_lame_duck(&mut self, _: &mut Cx<'_>) {}
-
-    fn note_end(&mut self, _: &str) {}
 }
 
 #[cfg(test)]

@@ -49,16 +49,8 @@ impl World {
             shard: Shard::new(env, accounts, Box::new(Random::new(7))),
             port: LeafPort {
                 host: "127.0.0.1".into(),
-                port: 7422,
-                urls: Vec::new(),
-                cluster: String::new(),
-                compression: Compression::Off,
                 users: Users::compile_for_leafs(&config).map(Arc::new),
-                tls: None,
-                auth_timeout: Duration::from_secs(2),
-                min_version: None,
-                isolate: false,
-                write_deadline: None,
+                ..LeafPort::default()
             },
             kind: ConnectionType::Leafnode,
             secured: Secured::default(),
