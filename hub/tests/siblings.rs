@@ -2,32 +2,12 @@
 //! told the same interest.
 #![allow(clippy::unwrap_used)]
 
-use std::collections::BTreeMap;
-use std::net::{Ipv4Addr, SocketAddr};
-use std::sync::Arc;
+mod world;
 
-use petiole_core::config::model::ConnectionType;
-use petiole_core::config::{Loader, load};
-use petiole_core::link::acceptor::LeafPort;
-use petiole_core::link::queue::WritePlan;
-use petiole_core::link::{LinkId, Secured, Server};
-use petiole_core::random::Random;
-use petiole_core::time::Instant;
-use petiole_hub::Node;
-use petiole_leaf::{Host as _, Node as Base};
 use petiole_net::driver::Engine as _;
 use proptest::prelude::*;
 
-const NOW: Instant = Instant::from_nanos(1_000_000_000);
-
-/// A server of some threads with its peers.
-struct World {
-    nodes: Vec<Node>,
-    /// Each with its thread and what it has not read yet.
-    peers: Vec<(usize, LinkId)>,
-    /// The interest that each peer has been told of.
-    told: Vec<BTreeMap<String, String>>,
-}
+use world::{NOW, World};
 
 /// Two accounts. B has a stream of A under another name, and a service of A.
 const ACCOUNTS: &str = r#"
@@ -38,148 +18,6 @@ accounts {
     imports: [{stream: {account: A, subject: "a.*"}, to: "c.*"}, {service: {account: A, subject: b}}]
   }
 }"#;
-
-struct Text;
-
-impl Loader for Text {
-    fn read(&self, _: &str) -> Result<String, String> {
-        Ok(ACCOUNTS.into())
-    }
-
-    fn env(&self, _: &str) -> Option<String> {
-        None
-    }
-}
-
-impl World {
-    fn new(threads: usize) -> World {
-        let config = load("c", &Text).unwrap().config;
-        let server = Server {
-            id: "NHUB".into(),
-            name: "H".into(),
-            toolchain: "rust",
-            host: "0.0.0.0".into(),
-            port: 4222,
-            headers: true,
-        };
-        let base = Base::of(&config, server, Box::new(Random::new(1)), NOW);
-        let others: Vec<_> = (1..threads as u64)
-            .map(|seed| base.another(Box::new(Random::new(seed))))
-            .collect();
-        let mut world = World {
-            nodes: Node::all(base, NOW, others),
-            peers: Vec::new(),
-            told: Vec::new(),
-        };
-        world.settle();
-        world
-    }
-
-    fn client(&mut self, account: &str) {
-        let thread = self.peers.len() % self.nodes.len();
-        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 1000));
-        let node = self.nodes[thread].node();
-        let link = node.accept(NOW, address, Secured::default());
-        self.join(thread, link, account, "");
-    }
-
-    fn leaf(&mut self, account: &str, cluster: &str) {
-        let thread = self.peers.len() % self.nodes.len();
-        let port = LeafPort::default();
-        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 1000));
-        let node = &mut self.nodes[thread];
-        let kind = ConnectionType::Leafnode;
-        let link = node.accept_leaf(NOW, kind, Arc::new(port), address, Ok(Secured::default()));
-        let more = format!(",\"cluster\":\"{cluster}\",\"version\":\"2.15.1\"");
-        self.join(thread, link, account, &more);
-    }
-
-    fn join(&mut self, thread: usize, link: LinkId, account: &str, more: &str) {
-        self.peers.push((thread, link));
-        self.told.push(BTreeMap::new());
-        let peer = self.peers.len() - 1;
-        self.say(
-            peer,
-            &format!(
-                "CONNECT {{\"user\":\"{account}\",\"pass\":\"p\",\"verbose\":false{more}}}\r\n"
-            ),
-        );
-        self.settle();
-        self.hear();
-    }
-
-    fn say(&mut self, peer: usize, text: &str) {
-        let (thread, link) = self.peers[peer];
-        let node = &mut self.nodes[thread];
-        node.take_in(NOW);
-        node.node().handle_bytes(NOW, link, text.as_bytes());
-        // As the driver does before the peer reads any of the answers.
-        while node.poll_wake().is_some() {}
-    }
-
-    /// Until no thread has anything for another one.
-    fn settle(&mut self) {
-        for _ in 0..8 {
-            for node in &mut self.nodes {
-                while node.poll_wake().is_some() {}
-                node.take_in(NOW);
-                while node.poll_wake().is_some() {}
-            }
-        }
-    }
-
-    /// What each peer is sent, but for interest, which is noted.
-    fn hear(&mut self) -> Vec<String> {
-        let mut all = Vec::new();
-        for peer in 0..self.peers.len() {
-            let (thread, link) = self.peers[peer];
-            let node = &mut self.nodes[thread];
-            let mut heard = Vec::new();
-            while node.wants(link).write {
-                let before = heard.len();
-                {
-                    let mut plan = WritePlan::new();
-                    node.poll_transmit(link, &mut plan);
-                    plan.iter().for_each(|piece| heard.extend_from_slice(piece));
-                }
-                node.handle_transmitted(NOW, link, heard.len() - before);
-            }
-            let text = String::from_utf8(heard).unwrap();
-            let mut rest = String::new();
-            for line in text.lines() {
-                match line.split_once(' ') {
-                    // Of responses, under a name of chance.
-                    Some(("LS+", what)) if what.starts_with("_R_.") => {}
-                    Some(("LS+", what)) if !what.starts_with("$LDS") => {
-                        let (name, weight) = match what.split(' ').collect::<Vec<_>>()[..] {
-                            [subject, queue, weight] => (format!("{subject} {queue}"), weight),
-                            _ => (what.to_string(), ""),
-                        };
-                        self.told[peer].insert(name, weight.into());
-                    }
-                    Some(("LS-", what)) => {
-                        assert!(self.told[peer].remove(what).is_some(), "{what}");
-                    }
-                    _ => {
-                        let word = |word| {
-                            if str::starts_with(word, "_R_.") {
-                                "_R_"
-                            } else {
-                                word
-                            }
-                        };
-                        let words: Vec<_> = line.split(' ').map(word).collect();
-                        rest.push_str(&words.join(" "));
-                        rest.push('\n');
-                    }
-                }
-            }
-            all.push(rest);
-        }
-        self.settle();
-        all
-    }
-}
 
 #[derive(Clone, Debug)]
 enum Step {
@@ -278,8 +116,8 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(1000))]
     #[test]
     fn threads_make_no_difference(steps in steps()) {
-        let mut one = World::new(1);
-        let mut three = World::new(3);
+        let mut one = World::new(1, ACCOUNTS);
+        let mut three = World::new(3, ACCOUNTS);
         populate(&mut one);
         populate(&mut three);
         let mut gone = Vec::new();
@@ -316,7 +154,7 @@ proptest! {
 /// A producer that outruns a consumer of another thread waits for it, nobody else does.
 #[test]
 fn a_slow_consumer_holds_its_producer_across_threads() {
-    let mut world = World::new(2);
+    let mut world = World::new(2, ACCOUNTS);
     for _ in 0..4 {
         world.client("A");
     }
@@ -360,7 +198,7 @@ fn a_slow_consumer_holds_its_producer_across_threads() {
 /// All members of a group are equal, wherever they are.
 #[test]
 fn groups_are_spread_evenly_over_threads() {
-    let mut world = World::new(3);
+    let mut world = World::new(3, ACCOUNTS);
     for _ in 0..6 {
         world.client("A");
     }
