@@ -23,6 +23,7 @@ use smol::future;
 use crate::leafs::Leafs;
 use crate::node::Node;
 use crate::system::Farewell;
+use crate::throttle::Throttle;
 use crate::websocket::{Visitor, Websocket, WebsocketGate};
 
 /// A hub that is ready to run.
@@ -109,7 +110,7 @@ async fn serve(hub: Hub, executor: Rc<LocalExecutor<'static>>) -> Result<(), Run
         on_reopen,
     } = parts;
     let signals = signals().map_err(RunError::System)?;
-    let mut listener = Listener::bind(&config.host, config.port).map_err(RunError::Listen)?;
+    let listener = Listener::bind(&config.host, config.port).map_err(RunError::Listen)?;
     let address = listener.local_addr();
     let web = match &websocket {
         None => None,
@@ -173,46 +174,18 @@ async fn serve(hub: Hub, executor: Rc<LocalExecutor<'static>>) -> Result<(), Run
         others: others.iter().map(|other| other.orders.clone()).collect(),
         turn: 0,
     };
-    let mut accepting = vec![worker.spawn({
-        let mut crew = crew.clone();
-        async move {
-            loop {
-                let (socket, peer) = listener.accept().await;
-                crew.give(Order::Client(socket, peer));
-            }
-        }
-    })];
-    if let Some((mut listener, gate)) = gate {
-        let mut crew = crew.clone();
+    let clients = accept(listener, crew.clone(), Order::Client);
+    let mut accepting = vec![worker.spawn(clients)];
+    if let Some((listener, gate)) = gate {
         let throttle = leafs.as_ref().and_then(Leafs::throttle).cloned();
-        accepting.push(worker.spawn(async move {
-            loop {
-                let (socket, peer) = listener.accept().await;
-                if let Some(throttle) = &throttle
-                    && let Err(wait) = throttle.judge(clock.now())
-                {
-                    throttle.turn_away(&socket, wait);
-                    if throttle.begins_to_count() {
-                        let throttle = throttle.clone();
-                        let report = async move { throttle.report().await };
-                        crew.worker.spawn(report).detach();
-                    }
-                    // However many come: the links of this thread have their turn in between.
-                    future::yield_now().await;
-                    continue;
-                }
-                crew.give(Order::Leaf(socket, peer, gate.clone()));
-            }
-        }));
+        let leafs = accept_leafs(listener, crew.clone(), gate, throttle, clock);
+        accepting.push(worker.spawn(leafs));
     }
-    if let Some((mut listener, gate)) = web {
-        let mut crew = crew.clone();
-        accepting.push(worker.spawn(async move {
-            loop {
-                let (socket, peer) = listener.accept().await;
-                crew.give(Order::Websocket(socket, peer, gate.clone()));
-            }
-        }));
+    if let Some((listener, gate)) = web {
+        let visitors = accept(listener, crew.clone(), move |socket, peer| {
+            Order::Websocket(socket, peer, gate.clone())
+        });
+        accepting.push(worker.spawn(visitors));
     }
     let obeying = worker.spawn(obey(signals, on_reopen, ended));
     let mut ducks = threads;
@@ -257,6 +230,45 @@ async fn serve(hub: Hub, executor: Rc<LocalExecutor<'static>>) -> Result<(), Run
     }
     log::info!("Server Exiting..");
     result
+}
+
+/// Has the threads in turn serve whoever comes.
+async fn accept(
+    mut listener: Listener,
+    mut crew: Crew,
+    order: impl Fn(Async<TcpStream>, SocketAddr) -> Order,
+) {
+    loop {
+        let (socket, peer) = listener.accept().await;
+        crew.give(order(socket, peer));
+    }
+}
+
+/// The same for leafs, at no more than the rate of `throttle`.
+async fn accept_leafs(
+    mut listener: Listener,
+    mut crew: Crew,
+    gate: LeafGate,
+    throttle: Option<Arc<Throttle>>,
+    clock: Clock,
+) {
+    loop {
+        let (socket, peer) = listener.accept().await;
+        if let Some(throttle) = &throttle
+            && let Err(wait) = throttle.judge(clock.now())
+        {
+            throttle.turn_away(&socket, wait);
+            if throttle.begins_to_count() {
+                let throttle = throttle.clone();
+                let report = async move { throttle.report().await };
+                crew.worker.spawn(report).detach();
+            }
+            // However many come: the links of this thread have their turn in between.
+            future::yield_now().await;
+            continue;
+        }
+        crew.give(Order::Leaf(socket, peer, gate.clone()));
+    }
 }
 
 /// Starts what every thread does.
