@@ -350,11 +350,22 @@ fn stable(said: &Said) -> Vec<(String, String)> {
                 continue;
             }
             if let Some(part) = value.pointer(path) {
-                all.push((format!("{name}{path}"), part.to_string()));
+                all.push((format!("{name}{path}"), in_order(part).to_string()));
             }
         }
     }
     all
+}
+
+/// Lists of subjects come in any order from a real server.
+fn in_order(value: &Value) -> Value {
+    let mut value = value.clone();
+    for list in ["allow", "deny"] {
+        if let Some(Value::Array(list)) = value.get_mut(list) {
+            list.sort_by_key(ToString::to_string);
+        }
+    }
+    value
 }
 
 fn start(more: &str, target: Option<&crate::support::RealServer>) -> Server {
