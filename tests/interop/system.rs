@@ -1,7 +1,7 @@
 //! The system account of petiole beside that of a real server: the same scenario, the same subjects and
 //! keys of JSON, and the same values where they do not depend on the server.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use serde_json::{Value, json};
 
@@ -36,6 +36,8 @@ type Said = BTreeMap<String, Value>;
 struct Watch {
     client: Client,
     id: String,
+    /// What came while it began to listen.
+    early: VecDeque<Msg>,
 }
 
 impl Watch {
@@ -43,18 +45,28 @@ impl Watch {
     fn new(server: &Server, subjects: &[&str]) -> Watch {
         let mut client = user(server, "sys");
         let id = client.info["server_id"].as_str().unwrap().to_owned();
+        let mut early = VecDeque::new();
         for (sid, subject) in subjects.iter().enumerate() {
-            // What is said already at that is of no interest.
-            client.ask(format!("SUB {subject} {sid}\r\n").as_bytes());
+            for op in client.ask(format!("SUB {subject} {sid}\r\n").as_bytes()) {
+                match op {
+                    Op::Msg(msg) => early.push_back(msg),
+                    other => panic!("{other:?}"),
+                }
+            }
         }
-        Watch { client, id }
+        Watch { client, id, early }
+    }
+
+    fn next(&mut self) -> Msg {
+        let early = self.early.pop_front();
+        early.unwrap_or_else(|| self.client.expect_msg())
     }
 
     /// The next message whose subject and body are these.
     fn wait(&mut self, subject: &str, mut fits: impl FnMut(&Value) -> bool) -> Value {
         let wanted = subject.replace("ID", &self.id);
         loop {
-            let msg = self.client.expect_msg();
+            let msg = self.next();
             if msg.subject() == wanted {
                 let body = body(&msg);
                 if fits(&body) {
@@ -423,7 +435,7 @@ fn numbers_rise() {
     }
     let (mut last, mut gone) = (0, 0);
     while gone < 20 {
-        let msg = watch.client.expect_msg();
+        let msg = watch.next();
         let seq = body(&msg)["server"]["seq"].as_u64().unwrap();
         assert!(seq > last, "{seq} behind {last}: {}", msg.subject());
         last = seq;
