@@ -7,35 +7,7 @@ mod support;
 
 use std::time::{Duration, Instant};
 
-use support::{Client, DEADLINE, POLL, Pki, Server, Target, Wire, servers};
-
-/// Two clients of a server that must not notice anything.
-struct Bystanders {
-    from: Client,
-    to: Client,
-    rounds: u32,
-}
-
-impl Bystanders {
-    fn of(server: &Server) -> Self {
-        let (from, mut to) = (Client::quiet(server.port()), Client::quiet(server.port()));
-        to.tell("SUB bystander 1\r\n");
-        Self {
-            from,
-            to,
-            rounds: 0,
-        }
-    }
-
-    #[track_caller]
-    fn go_on(&mut self) {
-        self.rounds += 1;
-        let text = self.rounds.to_string();
-        self.from
-            .tell(format!("PUB bystander {}\r\n{text}\r\n", text.len()));
-        assert_eq!(self.to.expect_msg().text(), text);
-    }
-}
+use support::{Bystanders, Client, DEADLINE, POLL, Pki, Server, Target, Wire, servers};
 
 /// A hub with these options of `leafnodes`.
 fn hub(leafnodes: &str) -> Server {
@@ -124,7 +96,7 @@ fn leafs_that_come_together_are_all_taken_in_one_by_one() {
         ),
     ] {
         let hub = hub(&format!("max_handshakes_per_second: 4\n{of_hub}"));
-        let mut others = Bystanders::of(&hub);
+        let mut others = Bystanders::of(&hub, "");
         let first = fill(&hub);
         assert!((1000..=1250).contains(&first), "{first} ms");
         let mut leafs = Vec::new();
@@ -189,7 +161,7 @@ fn limit_descriptors(server: &Server, count: Option<u64>) {
 #[test]
 fn a_hub_without_descriptors_serves_again_when_it_has_some() {
     let hub = hub("");
-    let mut others = Bystanders::of(&hub);
+    let mut others = Bystanders::of(&hub, "");
     let joined = leaf(&Target::Petiole, "A", &hub, "");
     is_joined(&joined, &hub, "A");
     let open = std::fs::read_dir(format!("/proc/{}/fd", hub.pid())).unwrap();

@@ -8,7 +8,7 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
-use support::{Client, DEADLINE, FakeHub, LeafLink, LeafOp, Op, POLL, Server};
+use support::{Bystanders, Client, DEADLINE, FakeHub, LeafLink, LeafOp, Op, POLL, Server};
 
 const MIB: u64 = 1 << 20;
 
@@ -25,38 +25,6 @@ fn resident(server: &Server) -> u64 {
         .expect("VmRSS");
     let kib = line.trim().trim_end_matches(" kB");
     kib.parse::<u64>().unwrap() * 1024
-}
-
-/// Two clients that have nothing to do with what goes on, and must not notice it.
-struct Bystanders {
-    from: Client,
-    to: Client,
-    rounds: u32,
-}
-
-impl Bystanders {
-    fn of(server: &Server, options: &str) -> Self {
-        let connect = || match options {
-            "" => Client::quiet(server.port()),
-            more => Client::quiet_and(server.port(), more),
-        };
-        let (from, mut to) = (connect(), connect());
-        to.tell("SUB bystander 1\r\n");
-        Self {
-            from,
-            to,
-            rounds: 0,
-        }
-    }
-
-    #[track_caller]
-    fn go_on(&mut self) {
-        self.rounds += 1;
-        let text = self.rounds.to_string();
-        self.from
-            .tell(format!("PUB bystander {}\r\n{text}\r\n", text.len()));
-        assert_eq!(self.to.expect_msg().text(), text);
-    }
 }
 
 /// A connection to misuse. It has read INFO.

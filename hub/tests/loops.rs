@@ -1,6 +1,8 @@
 //! A server that is both above and below a hub, whichever link was first and whatever thread it is on.
 #![allow(clippy::unwrap_used)]
 
+mod world;
+
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
@@ -8,14 +10,14 @@ use petiole_core::config::model::{Config, ConnectionType, Remote, Scheme, Url, W
 use petiole_core::link::acceptor::LeafPort;
 use petiole_core::link::leaf::Signed;
 use petiole_core::link::queue::WritePlan;
-use petiole_core::link::{LinkId, Proof, Secured, Server};
+use petiole_core::link::{LinkId, Proof, Secured};
 use petiole_core::random::Random;
-use petiole_core::time::Instant;
 use petiole_hub::Node;
 use petiole_leaf::{Host as _, Node as Base, NodeEvent};
 use petiole_net::driver::Engine as _;
 
-const NOW: Instant = Instant::from_nanos(1_000_000_000);
+use world::{NOW, identity};
+
 const LOOP: &str =
     "-ERR 'Loop detected for leafnode account=\"$G\". Delaying attempt to reconnect for 30s'\r\n";
 
@@ -37,14 +39,7 @@ impl World {
             remotes: vec![remote],
             ..Config::default()
         };
-        let server = Server {
-            id: "NHUB".into(),
-            name: "H".into(),
-            toolchain: "rust",
-            host: "0.0.0.0".into(),
-            port: 4222,
-            headers: true,
-        };
+        let server = identity("H");
         let base = Base::of(&config, server, Box::new(Random::new(1)), NOW);
         let other = base.another(Box::new(Random::new(2)));
         World {

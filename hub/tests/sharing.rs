@@ -2,7 +2,6 @@
 //! exports and imports).
 #![allow(clippy::unwrap_used)]
 
-#[allow(dead_code)] // another test has leafs, too
 mod world;
 
 use std::fmt::Write as _;

@@ -2,6 +2,8 @@
 //! wants a message gets it, once, wherever in the tree both are; what is told of interest comes to rest.
 #![allow(clippy::unwrap_used)]
 
+mod world;
+
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
@@ -9,17 +11,15 @@ use std::sync::Arc;
 use petiole_core::config::model::{Config, ConnectionType, Remote, Scheme, Url, Way};
 use petiole_core::link::acceptor::LeafPort;
 use petiole_core::link::leaf::Signed;
-use petiole_core::link::queue::WritePlan;
 use petiole_core::link::uplink::Attempt;
-use petiole_core::link::{LinkId, Proof, Secured, Server};
+use petiole_core::link::{LinkId, Proof, Secured};
 use petiole_core::random::Random;
-use petiole_core::time::Instant;
 use petiole_hub::Node;
 use petiole_leaf::{Host as _, Node as Base, NodeEvent};
 use petiole_net::driver::Engine as _;
 use proptest::prelude::*;
 
-const NOW: Instant = Instant::from_nanos(1_000_000_000);
+use world::{NOW, identity, written};
 
 /// One end of a link, or where a client is: server, thread, link.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -50,14 +50,7 @@ fn server(number: usize, above: &[usize], threads: usize) -> Vec<Node> {
         remotes: above.iter().map(remote).collect(),
         ..Config::default()
     };
-    let server = Server {
-        id: format!("N{number}"),
-        name: format!("S{number}"),
-        toolchain: "rust",
-        host: "0.0.0.0".into(),
-        port: 4222,
-        headers: true,
-    };
+    let server = identity(&format!("S{number}"));
     let seed = number as u64 * 10;
     let base = Base::of(&config, server, Box::new(Random::new(seed)), NOW);
     let others: Vec<_> = (1..threads as u64)
@@ -151,18 +144,7 @@ impl World {
     }
 
     fn hear(&mut self, end: End) -> Vec<u8> {
-        let node = &mut self.servers[end.server][end.thread];
-        let mut heard = Vec::new();
-        while node.wants(end.link).write {
-            let before = heard.len();
-            {
-                let mut plan = WritePlan::new();
-                node.poll_transmit(end.link, &mut plan);
-                plan.iter().for_each(|piece| heard.extend_from_slice(piece));
-            }
-            node.handle_transmitted(NOW, end.link, heard.len() - before);
-        }
-        heard
+        written(&mut self.servers[end.server][end.thread], end.link)
     }
 
     /// Until nobody has anything to say. That this ends is a part of what is tried.

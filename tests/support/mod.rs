@@ -5,6 +5,7 @@
 #![allow(dead_code, unreachable_pub, unused_imports, missing_docs)]
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod bystanders;
 mod client;
 mod leaf;
 mod pki;
@@ -17,6 +18,7 @@ mod tls;
 mod wire;
 mod ws;
 
+pub use bystanders::Bystanders;
 pub use client::{Client, Msg, Op, QUIET};
 pub use leaf::{FakeHub, LeafLink, LeafOp};
 pub use pki::{Pair, Pki};

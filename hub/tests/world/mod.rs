@@ -1,4 +1,6 @@
 //! A server without its sockets, and its peers as bytes.
+// Each test uses its own part of this module.
+#![allow(dead_code)]
 
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -16,6 +18,33 @@ use petiole_leaf::{Host as _, Node as Base};
 use petiole_net::driver::Engine as _;
 
 pub(crate) const NOW: Instant = Instant::from_nanos(1_000_000_000);
+
+/// Who a server of this name is.
+pub(crate) fn identity(name: &str) -> Server {
+    Server {
+        id: format!("N{name}"),
+        name: name.into(),
+        toolchain: "rust",
+        host: "0.0.0.0".into(),
+        port: 4222,
+        headers: true,
+    }
+}
+
+/// All that waits to be written to a link.
+pub(crate) fn written(node: &mut Node, link: LinkId) -> Vec<u8> {
+    let mut heard = Vec::new();
+    while node.wants(link).write {
+        let before = heard.len();
+        {
+            let mut plan = WritePlan::new();
+            node.poll_transmit(link, &mut plan);
+            plan.iter().for_each(|piece| heard.extend_from_slice(piece));
+        }
+        node.handle_transmitted(NOW, link, heard.len() - before);
+    }
+    heard
+}
 
 /// A server of some threads with its peers.
 pub(crate) struct World {
@@ -43,15 +72,7 @@ impl World {
     /// A server of a configuration, in which each account has a user of its name.
     pub(crate) fn new(threads: usize, text: &str) -> World {
         let config = load("c", &Text(text)).unwrap().config;
-        let server = Server {
-            id: "NHUB".into(),
-            name: "H".into(),
-            toolchain: "rust",
-            host: "0.0.0.0".into(),
-            port: 4222,
-            headers: true,
-        };
-        let base = Base::of(&config, server, Box::new(Random::new(1)), NOW);
+        let base = Base::of(&config, identity("H"), Box::new(Random::new(1)), NOW);
         let others: Vec<_> = (1..threads as u64)
             .map(|seed| base.another(Box::new(Random::new(seed))))
             .collect();
@@ -123,17 +144,7 @@ impl World {
         for peer in 0..self.peers.len() {
             let (thread, link) = self.peers[peer];
             let node = &mut self.nodes[thread];
-            let mut heard = Vec::new();
-            while node.wants(link).write {
-                let before = heard.len();
-                {
-                    let mut plan = WritePlan::new();
-                    node.poll_transmit(link, &mut plan);
-                    plan.iter().for_each(|piece| heard.extend_from_slice(piece));
-                }
-                node.handle_transmitted(NOW, link, heard.len() - before);
-            }
-            let text = String::from_utf8(heard).unwrap();
+            let text = String::from_utf8(written(node, link)).unwrap();
             let mut rest = String::new();
             for line in text.lines() {
                 match line.split_once(' ') {
