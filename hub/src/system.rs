@@ -16,7 +16,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use petiole_core::config::model::{ConnectionType, GLOBAL_ACCOUNT};
+use petiole_core::config::model::GLOBAL_ACCOUNT;
 use petiole_core::link::internal::Internal;
 use petiole_core::link::{LinkId, Neighbour as _, Portrait, Server};
 use petiole_core::message::Message;
@@ -252,22 +252,18 @@ impl System {
             reason: reason.to_owned(),
         };
         let is_slow = u64::from(reason.starts_with("Slow Consumer"));
-        let totals = if is_client {
-            self.ended.total_clients += 1;
-            self.ended.client_traffic = self.ended.client_traffic.plus(traffic);
-            AccountTotals {
-                slow_consumers: is_slow,
-                client_traffic: traffic,
-                ..AccountTotals::default()
-            }
-        } else {
-            self.ended.leaf_traffic = self.ended.leaf_traffic.plus(traffic);
-            AccountTotals {
-                slow_consumers: is_slow,
-                leaf_traffic: traffic,
-                ..AccountTotals::default()
-            }
+        let mut totals = AccountTotals {
+            slow_consumers: is_slow,
+            ..AccountTotals::default()
         };
+        let (all, its) = if is_client {
+            self.ended.total_clients += 1;
+            (&mut self.ended.client_traffic, &mut totals.client_traffic)
+        } else {
+            (&mut self.ended.leaf_traffic, &mut totals.leaf_traffic)
+        };
+        *all = all.plus(traffic);
+        *its = traffic;
         self.ended.slow_consumers += is_slow;
         let refused = reason == ProtoError::AuthorizationViolation.reason();
         let id = &self.server.id;
@@ -328,7 +324,7 @@ impl System {
             },
         };
         let body = serde_json::to_vec(&answer).unwrap_or_default();
-        shard.publish_as_server(now, &account, &message(reply, &body));
+        shard.publish_as_server(now, &account, &Message::new(reply, &body));
     }
 
     /// What the links of this thread come to.
@@ -461,10 +457,7 @@ impl System {
 
 /// How a connection is told of.
 fn describe(portrait: &Portrait<'_>, since: SystemTime) -> ClientInfo {
-    let is_leaf = matches!(
-        portrait.kind,
-        ConnectionType::Leafnode | ConnectionType::LeafnodeWs
-    );
+    let is_leaf = portrait.kind.is_leaf();
     let account = portrait.account.map(|account| &**account);
     let rtt = portrait.round_trip.map(|it| it.as_nanos());
     ClientInfo {
@@ -487,12 +480,8 @@ fn describe(portrait: &Portrait<'_>, since: SystemTime) -> ClientInfo {
         name_tag: account
             .unwrap_or(if is_leaf { "" } else { GLOBAL_ACCOUNT })
             .to_owned(),
-        kind: if is_leaf { "Leafnode" } else { "Client" },
-        client_type: match portrait.kind {
-            _ if is_leaf => "",
-            ConnectionType::Websocket => "websocket",
-            _ => "nats",
-        },
+        kind: portrait.kind.kind(),
+        client_type: portrait.kind.client_type(),
     }
 }
 
@@ -512,14 +501,4 @@ fn conns_subjects(account: &str) -> [String; 2] {
         format!("$SYS.SERVER.ACCOUNT.{account}.CONNS"),
         format!("$SYS.ACCOUNT.{account}.SERVER.CONNS"),
     ]
-}
-
-fn message<'a>(subject: &'a [u8], body: &'a [u8]) -> Message<'a> {
-    Message {
-        subject,
-        reply: None,
-        queue_list: b"",
-        header_len: 0,
-        body,
-    }
 }

@@ -6,6 +6,7 @@ use std::time::{Duration, SystemTime};
 
 use petiole_core::config::model::GLOBAL_ACCOUNT;
 use petiole_core::link::internal::Mail;
+use petiole_core::message::Message;
 use petiole_core::random;
 use petiole_core::shard::{Shard, Traffic};
 use petiole_core::subject;
@@ -20,7 +21,7 @@ use super::json::{
 use super::process::{self, Processor};
 use super::request::{Options, Request};
 use super::time::rfc3339;
-use super::{AccountTotals, Happened, Identity, Load, conns_subjects, message};
+use super::{AccountTotals, Happened, Identity, Load, conns_subjects};
 use crate::peer::Peer;
 
 /// The first periodic `STATSZ` comes this long after the start, each later one after twice the time,
@@ -55,7 +56,7 @@ impl Desk<'_> {
         let body = serde_json::to_vec(what).unwrap_or_default();
         let account = self.server.account.clone();
         self.shard
-            .publish_as_server(self.now, &account, &message(subject, &body));
+            .publish_as_server(self.now, &account, &Message::new(subject, &body));
     }
 }
 

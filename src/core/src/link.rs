@@ -28,7 +28,7 @@ use bytes::Bytes;
 use crate::account::Rules;
 use crate::auth::certificate::Certificate;
 use crate::auth::users::{Identity, SlowCheck, Users};
-use crate::config::model::{ConnectionType, Limits};
+use crate::config::model::{ConnectionType, Limits, Tls};
 use crate::interest::Reach;
 use crate::message::Message;
 use crate::random::{Entropy, Random};
@@ -70,6 +70,18 @@ pub struct ClientTls {
     pub map: bool,
     /// Time for the handshake.
     pub timeout: Duration,
+}
+
+impl ClientTls {
+    /// For peers that have no choice but the `tls` block of their listener.
+    pub fn required(tls: &Tls) -> Self {
+        ClientTls {
+            optional: false,
+            verify: tls.verify,
+            map: tls.map,
+            timeout: tls.timeout,
+        }
+    }
 }
 
 /// How this server names itself to peers.

@@ -17,6 +17,17 @@ pub struct Message<'a> {
 }
 
 impl<'a> Message<'a> {
+    /// A message without headers that wants no answer.
+    pub fn new(subject: &'a [u8], body: &'a [u8]) -> Self {
+        Message {
+            subject,
+            reply: None,
+            queue_list: b"",
+            header_len: 0,
+            body,
+        }
+    }
+
     /// The queue group names it is restricted to.
     pub fn queues(&self) -> impl Iterator<Item = &'a [u8]> + Clone + use<'a> {
         self.queue_list

@@ -246,14 +246,25 @@ impl<N: Neighbour> Shard<N> {
     pub fn with_accounts(
         env: impl Into<Arc<Env>>,
         accounts: Vec<Rules>,
-        mut entropy: Box<dyn Entropy>,
+        entropy: Box<dyn Entropy>,
     ) -> Self {
+        let mut shard = Shard::bare(env.into(), entropy);
+        for rules in accounts {
+            let loop_name = format!("$LDS.{}", random::name::<22>(&mut *shard.entropy.0));
+            shard.add_account(rules.into(), loop_name.into(), Arc::default());
+        }
+        shard.offer_services();
+        shard
+    }
+
+    /// A shard without accounts.
+    fn bare(env: Arc<Env>, mut entropy: Box<dyn Entropy>) -> Self {
         let mut seed = [0; 8];
         entropy.fill(&mut seed);
         let mut random = Random::new(u64::from_le_bytes(seed));
         let hasher = FixedState::with_seed(random.draw());
-        let mut shard = Shard {
-            env: env.into(),
+        Shard {
+            env,
             now: Instant::ZERO,
             links: Slab::default(),
             accounts: Vec::new(),
@@ -278,13 +289,7 @@ impl<N: Neighbour> Shard<N> {
             stale: Vec::new(),
             no_rules: Arc::default(),
             own: Own::default(),
-        };
-        for rules in accounts {
-            let loop_name = format!("$LDS.{}", random::name::<22>(&mut *shard.entropy.0));
-            shard.add_account(rules.into(), loop_name.into(), Arc::default());
         }
-        shard.offer_services();
-        shard
     }
 
     fn add_account(

@@ -170,6 +170,27 @@ pub enum ConnectionType {
     InProcess,
 }
 
+impl ConnectionType {
+    /// Whether it is a leaf's.
+    pub fn is_leaf(self) -> bool {
+        matches!(self, ConnectionType::Leafnode | ConnectionType::LeafnodeWs)
+    }
+
+    /// What events and services call who connects so (system account, `client`).
+    pub fn kind(self) -> &'static str {
+        if self.is_leaf() { "Leafnode" } else { "Client" }
+    }
+
+    /// How a client is carried, in the same place; empty for a leaf.
+    pub fn client_type(self) -> &'static str {
+        match self {
+            ConnectionType::Leafnode | ConnectionType::LeafnodeWs => "",
+            ConnectionType::Websocket => "websocket",
+            _ => "nats",
+        }
+    }
+}
+
 /// `permissions`: what a user may publish and subscribe to.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Permissions {

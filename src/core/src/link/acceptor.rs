@@ -13,7 +13,7 @@ use crate::auth::users::{AuthError, Claim, Identity, Outcome, Users, Verdict};
 use crate::config::model::{Compression, ConnectionType, Secret, SubjectRules};
 use crate::interest::Reach;
 use crate::link::compression::{Choice, Level, choose, said};
-use crate::link::liveness::{Beat, Liveness};
+use crate::link::liveness::Liveness;
 use crate::link::told::Told;
 use crate::link::websocket::Farewell;
 use crate::link::{
@@ -593,22 +593,11 @@ impl Neighbour for Acceptor {
                 Err(ProtoError::AuthenticationTimeout)
             }
             Phase::Open => {
-                let limits = &cx.env.limits;
                 // A spoke pings whether or not the hub spoke (leaf protocol, keepalive).
                 if self.is_hub {
                     self.liveness.uncredit();
                 }
-                match self
-                    .liveness
-                    .beat(cx.now, limits.ping_interval, limits.ping_max)
-                {
-                    Beat::Quiet => Ok(()),
-                    Beat::Ping => {
-                        cx.say_at_once(write::PING);
-                        Ok(())
-                    }
-                    Beat::Stale => Err(ProtoError::StaleConnection),
-                }
+                self.liveness.keep(cx)
             }
         }
     }

@@ -715,10 +715,6 @@ impl Neighbour for Client {
         }
     }
 
-    fn max_queue_time(&self) -> Option<Duration> {
-        None
-    }
-
     fn label(&self) -> String {
         self.prefix().to_string()
     }

@@ -11,7 +11,7 @@ use crate::config::model::{Remote, Scheme, Secret, Way};
 use crate::interest::Reach;
 use crate::link::admission::{LATEST, SOONEST};
 use crate::link::compression::{Choice, Level, choose};
-use crate::link::liveness::{Beat, Liveness};
+use crate::link::liveness::Liveness;
 use crate::link::told::Told;
 use crate::link::uplink::Attempt;
 use crate::link::{
@@ -638,31 +638,16 @@ impl Neighbour for Leaf {
                 Err(ProtoError::StaleConnection)
             }
             Phase::Synced => {
-                let limits = &cx.env.limits;
                 // A spoke pings whether or not the hub spoke (leaf protocol, keepalive).
                 if !self.remote.hub {
                     self.liveness.uncredit();
                 }
-                match self
-                    .liveness
-                    .beat(cx.now, limits.ping_interval, limits.ping_max)
-                {
-                    Beat::Quiet => Ok(()),
-                    Beat::Ping => {
-                        cx.say_at_once(write::PING);
-                        Ok(())
-                    }
-                    Beat::Stale => {
-                        self.down.cause = "the hub stopped answering pings".into();
-                        Err(ProtoError::StaleConnection)
-                    }
-                }
+                self.liveness.keep(cx).inspect_err(|_| {
+                    self.down.cause = "the hub stopped answering pings".into();
+                })
             }
         }
     }
-
-    /// Links are always read from.
-    fn excuse(&mut self) {}
 
     fn poll_timeout(&self) -> Instant {
         match self.phase {

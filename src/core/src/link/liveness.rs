@@ -2,8 +2,11 @@
 
 use std::time::Duration;
 
+use crate::link::Cx;
 use crate::random::Random;
 use crate::time::Instant;
+use crate::wire::error::ProtoError;
+use crate::wire::write;
 
 /// The ping state of one link.
 #[derive(Debug)]
@@ -82,6 +85,19 @@ impl Liveness {
     /// How long the last ping that was answered took, the time in our queue included.
     pub(crate) fn round_trip(&self) -> Option<Duration> {
         self.round_trip
+    }
+
+    /// A tick of a link to another server: pings it, or finds that it no longer answers.
+    pub(crate) fn keep(&mut self, cx: &mut Cx<'_>) -> Result<(), ProtoError> {
+        let limits = &cx.env.limits;
+        match self.beat(cx.now, limits.ping_interval, limits.ping_max) {
+            Beat::Quiet => Ok(()),
+            Beat::Ping => {
+                cx.say_at_once(write::PING);
+                Ok(())
+            }
+            Beat::Stale => Err(ProtoError::StaleConnection),
+        }
     }
 
     pub(crate) fn beat(&mut self, now: Instant, interval: Duration, max: u32) -> Beat {

@@ -4,7 +4,6 @@ use serde::Serialize;
 
 use crate::account::imports::Share;
 use crate::auth::users::Identity;
-use crate::config::model::ConnectionType;
 use crate::link::{Portrait, Server};
 
 /// The accounts that a request has come through.
@@ -73,8 +72,8 @@ pub(crate) fn request_info(
             lang: it.lang,
             ver: it.version,
             server: &server.name,
-            kind: kind(it.kind),
-            client_type: client_type(it.kind),
+            kind: it.kind.kind(),
+            client_type: it.kind.client_type(),
             ..little
         },
         _ => little,
@@ -82,26 +81,12 @@ pub(crate) fn request_info(
     serde_json::to_string(&info).unwrap_or_default()
 }
 
-fn kind(kind: ConnectionType) -> &'static str {
-    match kind {
-        ConnectionType::Leafnode | ConnectionType::LeafnodeWs => "Leafnode",
-        _ => "Client",
-    }
-}
-
-fn client_type(kind: ConnectionType) -> &'static str {
-    match kind {
-        ConnectionType::Leafnode | ConnectionType::LeafnodeWs => "",
-        ConnectionType::Websocket => "websocket",
-        _ => "nats",
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::config::model::ConnectionType;
     use crate::time::Instant;
 
     #[test]

@@ -12,8 +12,9 @@ use hashbrown::{HashMap, HashTable};
 
 use super::Shard;
 use super::interest::Keys;
+use crate::account::imports::Shadow as Wanted;
 use crate::account::limits::Connections;
-use crate::interest::{EntryId, Reach, Sub, SubId};
+use crate::interest::{EntryId, Interest, Reach, Sub, SubId};
 use crate::link::Neighbour;
 use crate::message::Message;
 use crate::slab::{NONE, Slab};
@@ -99,37 +100,45 @@ impl<N: Neighbour> Shard<N> {
         let (sid, filtered) = (sub.sid.clone(), sub.filtered);
         let queue: Option<Box<[u8]>> = account.interest.group_name(sub.group).map(Into::into);
         for wanted in rules.imports.shadows(subject) {
-            let Some(exporter) = self.accounts.get_mut(wanted.exporter as usize) else {
-                continue;
-            };
-            let queue = queue.as_deref();
-            let id =
-                exporter
-                    .interest
-                    .add(&wanted.subject, queue, Reach::Local, place, sid.as_bytes());
-            let shadow = self.note_shadow(StreamShadow {
-                importer: at,
-                import: wanted.import,
-                parent,
-                exporter: wanted.exporter,
-                sub: id,
+            let added = self.add_shadow(at, parent, &wanted, |interest| {
+                let queue = queue.as_deref();
+                let id = interest.add(&wanted.subject, queue, Reach::Local, place, sid.as_bytes());
+                if let Some(sub) = interest.sub_mut(id) {
+                    sub.filtered = filtered;
+                }
+                id
             });
-            if let Some(exporter) = self.accounts.get_mut(wanted.exporter as usize)
-                && let Some(sub) = exporter.interest.sub_mut(id)
-            {
-                sub.shadow = shadow;
-                sub.filtered = filtered;
+            if let Some(id) = added {
+                self.show_client_beside(wanted.exporter, id);
+                self.show_changes_later(wanted.exporter);
             }
-            self.show_client_beside(wanted.exporter, id);
-            self.show_changes_later(wanted.exporter);
         }
     }
 
-    fn note_shadow(&mut self, shadow: StreamShadow) -> u32 {
-        let at = self.shadows.all.insert(Shadow::Stream(shadow));
-        let key = (shadow.importer, shadow.parent);
-        self.shadows.of.entry(key).or_default().push(at);
-        at
+    /// Has `add` make a subscription the shadow of `parent` in the account that exports. Answers which
+    /// one.
+    fn add_shadow(
+        &mut self,
+        importer: u32,
+        parent: SubId,
+        wanted: &Wanted,
+        add: impl FnOnce(&mut Interest) -> SubId,
+    ) -> Option<SubId> {
+        let exporter = self.accounts.get_mut(wanted.exporter as usize)?;
+        let id = add(&mut exporter.interest);
+        let shadow = self.shadows.add(Shadow::Stream(StreamShadow {
+            importer,
+            import: wanted.import,
+            parent,
+            exporter: wanted.exporter,
+            sub: id,
+        }));
+        if let Some(sub) = exporter.interest.sub_mut(id) {
+            sub.shadow = shadow;
+        }
+        let of = self.shadows.of.entry((importer, parent));
+        of.or_default().push(shadow);
+        Some(id)
     }
 
     /// Gives what another server wants its shadows.
@@ -162,25 +171,15 @@ impl<N: Neighbour> Shard<N> {
             }
         } else {
             for wanted in rules.imports.shadows(subject) {
-                let Some(exporter) = self.accounts.get_mut(wanted.exporter as usize) else {
-                    continue;
-                };
-                let id = exporter
-                    .interest
-                    .add(&wanted.subject, queue, Reach::Distant, place, &[]);
-                exporter.interest.set_weight(id, weight);
-                let shadow = self.note_shadow(StreamShadow {
-                    importer: at,
-                    import: wanted.import,
-                    parent,
-                    exporter: wanted.exporter,
-                    sub: id,
+                self.add_shadow(at, parent, &wanted, |interest| {
+                    let reach = Reach::Distant;
+                    let id = interest.add(&wanted.subject, queue, reach, place, &[]);
+                    interest.set_weight(id, weight);
+                    if let Some(sub) = interest.sub_mut(id) {
+                        sub.party = party;
+                    }
+                    id
                 });
-                if let Some(exporter) = self.accounts.get_mut(wanted.exporter as usize)
-                    && let Some(sub) = exporter.interest.sub_mut(id)
-                {
-                    (sub.shadow, sub.party) = (shadow, party);
-                }
             }
         }
         for stream in rules.imports.all_streams() {

@@ -10,7 +10,6 @@ use hashbrown::{HashMap, HashTable};
 use super::Shard;
 use super::flow::Hold;
 use super::route::Wish;
-use super::shadows::Shadows;
 use crate::interest::{EntryId, GroupId, Reach, Sub, SubId};
 use crate::link::sibling::{Certainty, Notice, Origin, PartyId};
 use crate::link::{LinkId, Neighbour, Role, Standing};
@@ -51,11 +50,8 @@ struct Party {
 impl<N: Neighbour> Shard<N> {
     /// A further shard of the same process: the same accounts, under the same names to leafs.
     pub fn another(&self, entropy: Box<dyn Entropy>) -> Self {
-        let mut shard = Shard::new(self.env.clone(), [], entropy);
+        let mut shard = Shard::bare(self.env.clone(), entropy);
         shard.all_clients = self.all_clients.clone();
-        shard.accounts.clear();
-        shard.by_name.clear();
-        shard.shadows = Shadows::default();
         for account in &self.accounts {
             shard.add_account(
                 account.rules.clone(),
@@ -264,11 +260,8 @@ impl<N: Neighbour> Shard<N> {
                     return;
                 }
                 let message = Message {
-                    subject,
                     reply: Some(reply),
-                    queue_list: b"",
-                    header_len: 0,
-                    body: b"",
+                    ..Message::new(subject, b"")
                 };
                 self.answer_no_responders(producer.place, &message);
                 self.touch(producer.place);
@@ -314,20 +307,33 @@ impl<N: Neighbour> Shard<N> {
         if certainty == Certainty::Filtered {
             *self.family.filtered.entry(key).or_default() += 1;
         }
-        let Some(subject) = account.interest.entry(sub.entry) else {
+        let count = self.count_clients(key, certainty);
+        // Outside of groups only the first one is news.
+        if key.2 == GroupId::PLAIN && count != 1 {
+            return;
+        }
+        let Some(name) = self.name_of(key) else {
             return;
         };
-        let subject = subject.subject.clone();
-        let queue: Option<Box<[u8]>> = account.interest.group_name(sub.group).map(Into::into);
-        let count = self.count_clients(key, certainty);
-        if queue.is_some() || count == 1 {
-            self.say_to_all_beside(Notice::Interest {
-                party: PartyId::clients(at, certainty),
-                subject: &subject,
-                queue: queue.as_deref(),
-                weight: count,
-            });
-        }
+        self.tell_clients(at, &name, certainty, count);
+    }
+
+    /// The subject and the group of subscriptions, to be told of when these may be gone.
+    fn name_of(&self, (at, entry, group): (u32, EntryId, GroupId)) -> Option<Name> {
+        let interest = &self.accounts.get(at as usize)?.interest;
+        let subject = interest.entry(entry)?.subject.clone();
+        Some((subject, interest.group_name(group).map(Into::into)))
+    }
+
+    /// How many of our clients want a subject from here on.
+    fn tell_clients(&mut self, at: u32, name: &Name, certainty: Certainty, count: u32) {
+        let (subject, queue) = name;
+        self.say_to_all_beside(Notice::Interest {
+            party: PartyId::clients(at, certainty),
+            subject,
+            queue: queue.as_deref(),
+            weight: count,
+        });
     }
 
     /// Takes a client's subscription away, and tells siblings what is left.
@@ -340,10 +346,9 @@ impl<N: Neighbour> Shard<N> {
             return sub;
         }
         let sub = interest.sub(id)?;
-        let subject = interest.entry(sub.entry)?.subject.clone();
-        let queue: Option<Box<[u8]>> = interest.group_name(sub.group).map(Into::into);
-        let sub = interest.remove(id)?;
         let key = (at, sub.entry, sub.group);
+        let name = self.name_of(key)?;
+        let sub = self.accounts.get_mut(at as usize)?.interest.remove(id)?;
         let certainty = certainty(&sub);
         if certainty == Certainty::Filtered
             && let Entry::Occupied(mut count) = self.family.filtered.entry(key)
@@ -355,13 +360,8 @@ impl<N: Neighbour> Shard<N> {
         }
         self.drop_shadows(at, id);
         let count = self.count_clients(key, certainty);
-        if queue.is_some() || count == 0 {
-            self.say_to_all_beside(Notice::Interest {
-                party: PartyId::clients(at, certainty),
-                subject: &subject,
-                queue: queue.as_deref(),
-                weight: count,
-            });
+        if name.1.is_some() || count == 0 {
+            self.tell_clients(at, &name, certainty, count);
         }
         Some(sub)
     }
@@ -443,6 +443,9 @@ impl<N: Neighbour> Shard<N> {
         });
     }
 }
+
+/// A subject, and the queue group.
+type Name = (Box<[u8]>, Option<Box<[u8]>>);
 
 fn certainty(sub: &Sub) -> Certainty {
     if sub.filtered {
