@@ -3,8 +3,7 @@
 use std::borrow::Cow;
 use std::io;
 
-use petiole_net::errno;
-use petiole_net::tls::TlsError;
+use petiole_net::tls::{self, TlsError};
 
 /// Where TLS begins on a port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -15,7 +14,7 @@ enum Begin {
 
 /// Of TLS behind INFO, for the log.
 pub(crate) fn tls(error: &io::Error) -> String {
-    let words = TlsError::of(error).map_or_else(|| errno::words(error), ToString::to_string);
+    let words = tls::words(error);
     match hint(error, Begin::BehindInfo) {
         Some(hint) => format!("{words}: {hint}"),
         None => words,

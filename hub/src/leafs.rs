@@ -108,12 +108,7 @@ impl Leafs {
             cluster: self.cluster.clone(),
             compression: listener.compression.clone(),
             users: self.users.clone(),
-            tls: listener.tls.as_ref().map(|tls| ClientTls {
-                optional: false,
-                verify: tls.verify,
-                map: tls.map,
-                timeout: tls.timeout,
-            }),
+            tls: listener.tls.as_ref().map(ClientTls::required),
             auth_timeout: listener.auth_timeout,
             min_version: listener.min_version,
             isolate: listener.isolate,

@@ -209,14 +209,12 @@ impl Node {
 
     /// Takes in what other threads have left.
     pub fn take_in(&mut self, now: Instant) {
-        let common = self.common.clone();
-        let Some(inbox) = common.inboxes.get(self.number) else {
-            return;
-        };
-        let parcels = inbox.take();
+        let inbox = self.common.inboxes.get(self.number);
+        let parcels = inbox.map(Inbox::take).unwrap_or_default();
         if parcels.is_empty() {
             return;
         }
+        let common = self.common.clone();
         for (from, parcel) in parcels {
             let Some(sibling) = self.siblings.get(from).copied().flatten() else {
                 continue;

@@ -291,30 +291,23 @@ fn obey_order(worker: &Worker<Node>, order: Order) -> bool {
     match order {
         Order::Client(socket, peer) => worker.accept(socket, peer),
         Order::Leaf(socket, peer, LeafGate { port, greeter }) => {
-            worker.serve(socket, peer, greeter, move |node, now, secured| {
+            let greet = async move |greeter: &Arc<Greeter>| greeter.greet(socket, peer).await;
+            worker.serve(greeter, greet, move |node, now, secured| {
                 node.accept_leaf(now, ConnectionType::Leafnode, port, peer, secured)
             });
         }
         Order::Websocket(socket, peer, gate) => {
-            let thread = worker.thread().clone();
-            let serve = async move {
-                // Boxed: a handshake would otherwise be part of every idle connection.
-                let greeted = Box::pin(gate.greet(socket, peer)).await;
-                if let Some((transport, secured, visitor)) = greeted {
-                    let link = thread.with(|node, now| match visitor {
-                        Visitor::Client(visit) => {
-                            node.accept_over_websocket(now, peer, secured, visit)
-                        }
-                        Visitor::Leaf(port) => {
-                            let kind = ConnectionType::LeafnodeWs;
-                            node.accept_leaf(now, kind, port, peer, Ok(secured))
-                        }
-                    });
-                    thread.drive(link, transport).await;
-                }
-                gate.report_refusals().await;
-            };
-            worker.spawn(serve).detach();
+            let greet = async move |gate: &WebsocketGate| gate.greet(socket, peer).await;
+            worker.serve(
+                gate,
+                greet,
+                move |node, now, (secured, visitor)| match visitor {
+                    Visitor::Client(visit) => node.accept_over_websocket(now, peer, secured, visit),
+                    Visitor::Leaf(port) => {
+                        node.accept_leaf(now, ConnectionType::LeafnodeWs, port, peer, Ok(secured))
+                    }
+                },
+            );
         }
         Order::LameDuck => worker
             .thread()

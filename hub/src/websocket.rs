@@ -15,9 +15,8 @@ use petiole_core::link::websocket::{WebsocketPort, WebsocketVisit};
 use petiole_core::link::{ClientTls, Secured};
 use petiole_leaf::{FileError, Greeter};
 use petiole_net::driver::linger;
-use petiole_net::errno;
 use petiole_net::listen::{ListenError, Listener, join};
-use petiole_net::tls::TlsError;
+use petiole_net::tls;
 use petiole_net::transport::Transport;
 use petiole_net::ws::accept::{Kind, UpgradeError, Upgraded, Upgrades, turn_away_in_clear};
 use smol::future::FutureExt as _;
@@ -108,12 +107,7 @@ impl Websocket {
         let leafs = leafs.map(|port| LeafPort {
             compression: Compression::Off,
             users,
-            tls: listener.tls.as_ref().map(|tls| ClientTls {
-                optional: false,
-                verify: tls.verify,
-                map: tls.map,
-                timeout: tls.timeout,
-            }),
+            tls: listener.tls.as_ref().map(ClientTls::required),
             ..port.clone()
         });
         WebsocketGate {
@@ -131,7 +125,7 @@ impl WebsocketGate {
         &self,
         socket: Async<TcpStream>,
         peer: SocketAddr,
-    ) -> Option<(Transport, Secured, Visitor)> {
+    ) -> Option<(Transport, (Secured, Visitor))> {
         let mut transport = self.door.greeter.open(socket);
         let (secured, upgraded) = match self.door.pass(&mut transport, peer).await {
             Passed::In(secured, upgraded) => (secured, upgraded),
@@ -159,12 +153,13 @@ impl WebsocketGate {
                 }
             },
         };
-        Some((transport, secured, visitor))
+        Some((transport, (secured, visitor)))
     }
+}
 
-    /// See [`Greeter::report_refusals`].
-    pub(crate) async fn report_refusals(&self) {
-        self.door.greeter.report_refusals().await;
+impl AsRef<Greeter> for WebsocketGate {
+    fn as_ref(&self) -> &Greeter {
+        &self.door.greeter
     }
 }
 
@@ -221,7 +216,7 @@ impl Door {
                 Passed::Out
             }
             (Err(UpgradeError::Io(error)), stage) => {
-                log::error!("{peer} - {} error: {}", stage.name(), words(&error));
+                log::error!("{peer} - {} error: {}", stage.name(), tls::words(&error));
                 Passed::Out
             }
             (Err(UpgradeError::Refused(refusal)), stage) => {
@@ -256,10 +251,6 @@ impl Stage {
             Stage::Request => "websocket handshake",
         }
     }
-}
-
-fn words(error: &io::Error) -> String {
-    TlsError::of(error).map_or_else(|| errno::words(error), ToString::to_string)
 }
 
 /// One of the connections that are counted, until this is dropped.

@@ -12,8 +12,7 @@ use async_io::{Async, Timer};
 use petiole_core::config::model::{Config, HandshakeFirst, Tls};
 use petiole_core::link::Secured;
 use petiole_core::wire::error::ProtoError;
-use petiole_net::errno;
-use petiole_net::tls::{ServerTls, TlsError};
+use petiole_net::tls::{self, ServerTls};
 use petiole_net::transport::{Side, Transport};
 use smol::future::{self, FutureExt as _};
 
@@ -114,7 +113,7 @@ impl Greeter {
                 None
             }
             Err(error) => {
-                let (words, hint) = (words(&error), self.hint(&error));
+                let (words, hint) = (tls::words(&error), self.hint(&error));
                 log::error!("{peer} - TLS handshake error: {words}{hint}");
                 None
             }
@@ -206,11 +205,6 @@ impl Greeter {
             }
         }
     }
-}
-
-/// What goes wrong with a handshake, for the log.
-pub(crate) fn words(error: &io::Error) -> String {
-    TlsError::of(error).map_or_else(|| errno::words(error), ToString::to_string)
 }
 
 const SECOND: Duration = Duration::from_secs(1);

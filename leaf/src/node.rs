@@ -25,10 +25,8 @@ use petiole_core::shard::{Shard, Wants};
 use petiole_core::time::Instant;
 use petiole_core::wire::error::ProtoError;
 use petiole_net::driver::Engine;
-use petiole_net::errno;
-use petiole_net::tls::TlsError;
+use petiole_net::tls;
 
-use crate::accept;
 use crate::explain::explain;
 use crate::peer::Peer;
 
@@ -135,9 +133,7 @@ impl<P: Peers> Node<P> {
             users: Arc::new(Users::compile(config)),
             tls: config.tls.as_ref().map(|tls| ClientTls {
                 optional: config.allow_non_tls,
-                verify: tls.verify,
-                map: tls.map,
-                timeout: tls.timeout,
+                ..ClientTls::required(tls)
             }),
         };
         // The check before a start has compiled them, too.
@@ -502,12 +498,11 @@ impl<P: Peers> Engine for Node<P> {
                 ProtoError::Throttled.reason().into()
             }
             Some(client) if client.is_securing() => {
-                let words = accept::words(error);
+                let words = tls::words(error);
                 log::error!("{} - TLS handshake error: {words}", client.label());
                 ProtoError::HandshakeFailed.reason().into()
             }
-            _ if TlsError::of(error).is_some() => error.to_string(),
-            _ => errno::words(error),
+            _ => tls::words(error),
         }
     }
 

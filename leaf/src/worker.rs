@@ -14,6 +14,7 @@ use petiole_core::wire::error::ProtoError;
 use petiole_net::address::{self, Watch};
 use petiole_net::clock::Clock;
 use petiole_net::driver::{Engine, Thread};
+use petiole_net::transport::Transport;
 use smol::LocalExecutor;
 use smol::channel::{Receiver, Sender, unbounded};
 use smol::future::FutureExt as _;
@@ -135,26 +136,27 @@ impl<H: Host> Worker<H> {
                 Err(error) => node.refuse(now, peer, error),
             }
         };
-        self.serve(socket, peer, self.greeter.clone(), open);
+        let greeter = self.greeter.clone();
+        let greet = async move |greeter: &Arc<Greeter>| greeter.greet(socket, peer).await;
+        self.serve(greeter, greet, open);
     }
 
-    /// Greets a peer, and serves it as what `open` makes of it.
-    pub fn serve(
+    /// Has a peer greeted, and serves it as what `open` makes of what that came to, if anything.
+    pub fn serve<G: AsRef<Greeter> + 'static, T: 'static>(
         &self,
-        socket: Async<TcpStream>,
-        peer: SocketAddr,
-        greeter: Arc<Greeter>,
-        open: impl FnOnce(&mut H, Instant, Result<Secured, ProtoError>) -> LinkId + 'static,
+        gate: G,
+        greet: impl AsyncFnOnce(&G) -> Option<(Transport, T)> + 'static,
+        open: impl FnOnce(&mut H, Instant, T) -> LinkId + 'static,
     ) {
         let thread = self.thread.clone();
         let serve = async move {
             // Boxed: a handshake would otherwise be part of every idle connection.
-            let greeted = Box::pin(greeter.greet(socket, peer)).await;
-            if let Some((transport, secured)) = greeted {
-                let link = thread.with(|host, now| open(host, now, secured));
+            let greeted = Box::pin(greet(&gate)).await;
+            if let Some((transport, came)) = greeted {
+                let link = thread.with(|host, now| open(host, now, came));
                 thread.drive(link, transport).await;
             }
-            greeter.report_refusals().await;
+            gate.as_ref().report_refusals().await;
         };
         self.executor.spawn(serve).detach();
     }

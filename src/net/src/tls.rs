@@ -13,4 +13,4 @@ mod words;
 
 pub use settings::{ClientTls, ServerTls, TlsSetupError, name};
 pub use stream::{TlsFacts, TlsStream};
-pub use words::TlsError;
+pub use words::{TlsError, words};

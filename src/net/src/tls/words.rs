@@ -12,6 +12,11 @@ use super::names::{self, Facts};
 use super::verify::{NotPinned, Refused};
 use crate::errno;
 
+/// What went wrong with a connection that may be under TLS, for the log.
+pub fn words(error: &io::Error) -> String {
+    TlsError::of(error).map_or_else(|| errno::words(error), ToString::to_string)
+}
+
 /// What went wrong with a session. `Display` is what follows `TLS handshake error: ` in the log.
 #[derive(Debug)]
 #[non_exhaustive]
