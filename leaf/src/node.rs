@@ -28,7 +28,7 @@ use petiole_net::driver::Engine;
 use petiole_net::tls;
 
 use crate::explain::explain;
-use crate::peer::Peer;
+use crate::peer::{Peer, Peers};
 
 /// The shortest and longest gap between two clients that a lame duck closes (operations, lame duck
 /// mode).
@@ -72,16 +72,6 @@ pub struct UplinkStatus {
     pub state: State,
     /// Attempts since it was last up.
     pub attempts: u64,
-}
-
-/// The kinds of neighbour of a role that serves clients and dials hubs, whatever else it does.
-pub trait Peers: Neighbour + From<Client> + From<Box<Leaf>> {
-    /// If it is a client.
-    fn client(&self) -> Option<&Client>;
-    /// If it is a hub we dialled.
-    fn hub(&self) -> Option<&Leaf>;
-    /// If it was a hub we dialled.
-    fn into_hub(self) -> Option<Box<Leaf>>;
 }
 
 /// A gateway without its sockets; of other kinds of neighbour, a part of another role.

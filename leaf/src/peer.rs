@@ -1,10 +1,19 @@
 //! The two kinds of neighbour a gateway has.
 
+use petiole_core::link::Neighbour;
 use petiole_core::link::client::Client;
 use petiole_core::link::leaf::Leaf;
 use petiole_core::neighbours;
 
-use crate::node::Peers;
+/// The kinds of neighbour of a role that serves clients and dials hubs, whatever else it does.
+pub trait Peers: Neighbour + From<Client> + From<Box<Leaf>> {
+    /// If it is a client.
+    fn client(&self) -> Option<&Client>;
+    /// If it is a hub we dialled.
+    fn hub(&self) -> Option<&Leaf>;
+    /// If it was a hub we dialled.
+    fn into_hub(self) -> Option<Box<Leaf>>;
+}
 
 neighbours! {
     /// Who is at the other end of a link of a gateway.

@@ -21,7 +21,8 @@ use smol::future::FutureExt as _;
 
 use crate::accept::Greeter;
 use crate::identity::{Signer, prove};
-use crate::node::{Node, NodeEvent, Peers};
+use crate::node::{Node, NodeEvent};
+use crate::peer::Peers;
 use crate::reach::Reach;
 
 /// How long the peers may take to accept our last bytes at the end.
