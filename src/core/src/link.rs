@@ -195,7 +195,7 @@ pub trait Neighbour: Sized {
     /// The next operation in `buf`.
     fn parse<'a>(&self, buf: &'a [u8], env: &Env) -> Result<Parsed<'a>, ProtoError>;
     /// One operation of the peer.
-    fn handle<'a>(&mut self, op: Op<'a>, cx: &mut Cx<'_>) -> Result<Action<'a>, ProtoError>;
+    fn handle<'a>(&mut self, op: &'a Op<'a>, cx: &mut Cx<'_>) -> Result<Action<'a>, ProtoError>;
     /// [`Neighbour::poll_timeout`] has come.
     fn handle_timeout(&mut self, _: &mut Cx<'_>) -> Result<(), ProtoError> {
         Ok(())
@@ -271,14 +271,14 @@ pub enum Action<'a> {
     /// Route it.
     Publish {
         /// The message.
-        message: Message<'a>,
+        message: &'a Message<'a>,
         /// Its sender wants to hear if nobody listens.
         wants_no_responders: bool,
     },
     /// It asks the server itself: answer it, or else route it.
     Ask {
         /// The message, which has a reply subject.
-        message: Message<'a>,
+        message: &'a Message<'a>,
         /// Its sender wants to hear if nobody listens.
         wants_no_responders: bool,
     },
@@ -287,7 +287,7 @@ pub enum Action<'a> {
         /// An [`Origin`](sibling::Origin), as it is written.
         origin: &'a [u8],
         /// The message.
-        message: Message<'a>,
+        message: &'a Message<'a>,
     },
     /// Note what another shard says.
     Beside(sibling::Notice<'a>),

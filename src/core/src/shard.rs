@@ -27,7 +27,7 @@ use hashbrown::{HashMap, HashTable};
 use crate::account::{self, Rules};
 use crate::interest::{Interest, Reach, SubId};
 use crate::link::delay::Delay;
-use crate::link::queue::{OutQueue, Pool};
+use crate::link::queue::{Mark, OutQueue, Pool};
 use crate::link::sibling::Crossed;
 use crate::link::{Action, Cx, Encoding, Env, Event, LinkId, Neighbour, Proof, Secured, Upgrade};
 use crate::random::{self, Entropy, Random};
@@ -211,7 +211,11 @@ pub struct Shard<N> {
     /// Somebody reads the log at trace level; looked up once a batch.
     tracing: bool,
     /// Lists for one message each: as many as messages are within one another.
-    scratch: Vec<Scratch>,
+    #[allow(
+        clippy::vec_box,
+        reason = "they are taken and put back for each message"
+    )]
+    scratch: Vec<Box<Scratch>>,
     family: Family,
     shadows: Shadows,
     responses: Responses,
@@ -529,23 +533,24 @@ impl<N: Neighbour> Shard<N> {
                 break;
             }
             let rest = bytes.get(used..).unwrap_or_default();
-            match link.neighbour.parse(rest, &self.env) {
+            // An operation is larger than what it is about: it stays where the parser put it.
+            match &link.neighbour.parse(rest, &self.env) {
                 Ok(Parsed::Op { op, len }) => {
                     used += len;
                     if self.tracing {
                         trace::incoming(
                             &link.neighbour.label(),
-                            rest.get(..len).unwrap_or_default(),
+                            rest.get(..*len).unwrap_or_default(),
                         );
                     }
                     self.act_with(place, |neighbour, cx| neighbour.handle(op, cx));
                 }
                 Ok(Parsed::Incomplete { need: more }) => {
-                    need = more;
+                    need = *more;
                     break;
                 }
                 Err(error) => {
-                    self.fail(place, &error);
+                    self.fail(place, error);
                     return;
                 }
             }
@@ -567,15 +572,16 @@ impl<N: Neighbour> Shard<N> {
         self.check_backlogs(place, account);
     }
 
-    /// Lets the neighbour at `place` handle something; `None` if it is gone.
+    /// The neighbour at `place`, what it needs to handle something, and where its output ends now.
     #[inline]
-    fn ask<T>(&mut self, place: u32, handle: impl FnOnce(&mut N, &mut Cx<'_>) -> T) -> Option<T> {
+    fn visit(&mut self, place: u32) -> Option<(&mut N, Cx<'_>, Mark)> {
         let link = self.links.get_mut(place)?;
         let rules = match self.accounts.get(link.account as usize) {
             Some(account) => &account.rules,
             None => &self.no_rules,
         };
-        let mut cx = Cx {
+        let mark = link.out.mark();
+        let cx = Cx {
             now: self.now,
             rules,
             link: LinkId {
@@ -591,34 +597,52 @@ impl<N: Neighbour> Shard<N> {
             queue: &mut link.out,
             pool: &mut self.pool,
         };
-        let mark = cx.queue.mark();
-        let result = handle(&mut link.neighbour, &mut cx);
-        if self.tracing {
+        Some((&mut link.neighbour, cx, mark))
+    }
+
+    /// Shows what a link has been told since.
+    #[inline]
+    fn trace_since(&self, place: u32, mark: Mark) {
+        if self.tracing
+            && let Some(link) = self.links.get(place)
+        {
             trace::outgoing(&link.neighbour.label(), &link.out, mark);
         }
+    }
+
+    /// Lets the neighbour at `place` handle something; `None` if it is gone.
+    fn ask<T>(&mut self, place: u32, handle: impl FnOnce(&mut N, &mut Cx<'_>) -> T) -> Option<T> {
+        let (neighbour, mut cx, mark) = self.visit(place)?;
+        let result = handle(neighbour, &mut cx);
+        self.trace_since(place, mark);
         Some(result)
     }
 
     /// Lets the neighbour at `place` handle something and does what it asks for.
+    ///
+    /// For each message: the result stays where it is written, as moving it costs more than what it is
+    /// about.
     #[inline]
     fn act_with<'a>(
         &mut self,
         place: u32,
         handle: impl FnOnce(&mut N, &mut Cx<'_>) -> Result<Action<'a>, ProtoError>,
     ) {
-        let Some(result) = self.ask(place, handle) else {
+        let Some((neighbour, mut cx, mark)) = self.visit(place) else {
             return;
         };
+        let result = handle(neighbour, &mut cx);
+        self.trace_since(place, mark);
         match result {
             Ok(Action::Done) => {}
             Ok(Action::Publish {
                 message,
                 wants_no_responders,
             }) => {
-                self.publish(place, &message, wants_no_responders);
+                self.publish(place, message, wants_no_responders);
             }
             Ok(Action::Relay { origin, message }) if N::HAS_SIBLINGS => {
-                self.relay(place, origin, &message);
+                self.relay(place, origin, message);
             }
             Ok(action) => self.act(place, action),
             Err(error) => self.fail(place, &error),
@@ -632,15 +656,15 @@ impl<N: Neighbour> Shard<N> {
                 message,
                 wants_no_responders,
             } => {
-                self.publish(place, &message, wants_no_responders);
+                self.publish(place, message, wants_no_responders);
             }
             Action::Relay { origin, message } if N::HAS_SIBLINGS => {
-                self.relay(place, origin, &message);
+                self.relay(place, origin, message);
             }
             Action::Ask {
                 message,
                 wants_no_responders,
-            } => self.ask_server(place, &message, wants_no_responders),
+            } => self.ask_server(place, message, wants_no_responders),
             Action::Beside(notice) if N::HAS_SIBLINGS => self.note(place, notice),
             Action::Relay { .. } | Action::Beside(_) => {}
             Action::Subscribe {
@@ -753,9 +777,7 @@ impl<N: Neighbour> Shard<N> {
         };
         let mark = link.out.mark();
         write(link.out.buffer(&mut self.pool));
-        if self.tracing {
-            trace::outgoing(&link.neighbour.label(), &link.out, mark);
-        }
+        self.trace_since(place, mark);
     }
 
     /// Begins to close a link: its interest ends now, what is queued is still sent unless `abrupt`.

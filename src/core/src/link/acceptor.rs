@@ -422,7 +422,7 @@ impl Acceptor {
 
     fn publish<'a>(
         &mut self,
-        message: Message<'a>,
+        message: &'a Message<'a>,
         cx: &mut Cx<'_>,
     ) -> Result<Action<'a>, ProtoError> {
         self.liveness.credit();
@@ -545,13 +545,16 @@ impl Neighbour for Acceptor {
     }
 
     #[inline]
-    fn handle<'a>(&mut self, op: Op<'a>, cx: &mut Cx<'_>) -> Result<Action<'a>, ProtoError> {
+    fn handle<'a>(&mut self, op: &'a Op<'a>, cx: &mut Cx<'_>) -> Result<Action<'a>, ProtoError> {
         match op {
             Op::Publish(message) => self.publish(message, cx),
-            Op::Interest { subject, queue } => self.interest(subject, queue, cx),
+            Op::Interest { subject, queue } => self.interest(subject, *queue, cx),
             Op::InterestGone { subject, queue } => {
                 self.liveness.credit();
-                Ok(Action::InterestGone { subject, queue })
+                Ok(Action::InterestGone {
+                    subject,
+                    queue: *queue,
+                })
             }
             Op::Ping => {
                 self.liveness.credit();

@@ -428,7 +428,7 @@ impl Client {
 
     fn publish<'a>(
         &mut self,
-        message: Message<'a>,
+        message: &'a Message<'a>,
         cx: &mut Cx<'_>,
     ) -> Result<Action<'a>, ProtoError> {
         self.liveness.credit();
@@ -604,18 +604,18 @@ impl Neighbour for Client {
     }
 
     #[inline]
-    fn handle<'a>(&mut self, op: Op<'a>, cx: &mut Cx<'_>) -> Result<Action<'a>, ProtoError> {
+    fn handle<'a>(&mut self, op: &'a Op<'a>, cx: &mut Cx<'_>) -> Result<Action<'a>, ProtoError> {
         match op {
             Op::Publish(message) => self.publish(message, cx),
             Op::Subscribe {
                 subject,
                 queue,
                 sid,
-            } => Ok(self.subscribe(subject, queue, sid, cx)),
+            } => Ok(self.subscribe(subject, *queue, sid, cx)),
             Op::Unsubscribe { sid, max } => {
                 self.liveness.credit();
                 self.ok(cx);
-                Ok(Action::Unsubscribe { sid, max })
+                Ok(Action::Unsubscribe { sid, max: *max })
             }
             Op::Ping => {
                 self.liveness.credit();

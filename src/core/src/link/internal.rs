@@ -101,7 +101,7 @@ impl Neighbour for Internal {
         Err(ProtoError::UnknownOperation)
     }
 
-    fn handle<'a>(&mut self, _: Op<'a>, _: &mut Cx<'_>) -> Result<Action<'a>, ProtoError> {
+    fn handle<'a>(&mut self, _: &'a Op<'a>, _: &mut Cx<'_>) -> Result<Action<'a>, ProtoError> {
         Err(ProtoError::UnknownOperation)
     }
 

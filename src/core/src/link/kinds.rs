@@ -70,7 +70,7 @@ macro_rules! neighbours {
                 #[inline]
                 fn handle<'a>(
                     &mut self,
-                    op: Op<'a>,
+                    op: &'a Op<'a>,
                     cx: &mut Cx<'_>,
                 ) -> Result<Action<'a>, ProtoError> {
                     ask!(one, self => one.handle(op, cx))

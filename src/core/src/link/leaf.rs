@@ -546,7 +546,7 @@ impl Neighbour for Leaf {
     }
 
     #[inline]
-    fn handle<'a>(&mut self, op: Op<'a>, cx: &mut Cx<'_>) -> Result<Action<'a>, ProtoError> {
+    fn handle<'a>(&mut self, op: &'a Op<'a>, cx: &mut Cx<'_>) -> Result<Action<'a>, ProtoError> {
         match op {
             Op::Publish(message) if self.is_open() => {
                 self.liveness.credit();
@@ -560,10 +560,11 @@ impl Neighbour for Leaf {
                     wants_no_responders: false,
                 })
             }
-            Op::Interest { subject, queue } if self.is_open() => self.interest(subject, queue, cx),
-            Op::InterestGone { subject, queue } if self.is_open() => {
-                Ok(Action::InterestGone { subject, queue })
-            }
+            Op::Interest { subject, queue } if self.is_open() => self.interest(subject, *queue, cx),
+            Op::InterestGone { subject, queue } if self.is_open() => Ok(Action::InterestGone {
+                subject,
+                queue: *queue,
+            }),
             // The answer is about the line and us, not about what we have sent.
             Op::Ping => {
                 cx.say_at_once(write::PONG);

@@ -304,12 +304,17 @@ fn write_message(out: &mut Vec<u8>, origin: &Origin, message: &Message<'_>, queu
     out.reserve(64 + lengths);
     out.push(RELAYED);
     origin.write(out);
-    put_varint(out, message.subject.len());
-    // One more than the length: 0 is none.
-    put_varint(out, message.reply.map_or(0, |reply| reply.len() + 1));
-    put_varint(out, names);
-    put_varint(out, message.header_len);
-    put_varint(out, message.body.len());
+    put_lengths(
+        out,
+        [
+            message.subject.len(),
+            // One more than the length: 0 is none.
+            message.reply.map_or(0, |reply| reply.len() + 1),
+            names,
+            message.header_len,
+            message.body.len(),
+        ],
+    );
     out.extend_from_slice(message.subject);
     out.extend_from_slice(reply);
     for name in queues {
@@ -319,23 +324,51 @@ fn write_message(out: &mut Vec<u8>, origin: &Origin, message: &Message<'_>, queu
     out.extend_from_slice(message.body);
 }
 
-/// Seven bits a byte, the low ones first.
+/// The lengths of a message's parts, a byte each where that is enough.
 #[inline]
+fn put_lengths(out: &mut Vec<u8>, lengths: [usize; 5]) {
+    if lengths.iter().all(|length| *length < LONG) {
+        out.extend_from_slice(&lengths.map(|length| length as u8));
+    } else {
+        for length in lengths {
+            put_varint(out, length);
+        }
+    }
+}
+
+#[inline]
+fn lengths(rest: &mut &[u8]) -> Option<[usize; 5]> {
+    if let Some((short, later)) = rest.split_first_chunk::<5>()
+        && short.iter().all(|length| usize::from(*length) < LONG)
+    {
+        *rest = later;
+        return Some(short.map(usize::from));
+    }
+    let mut lengths = [0; 5];
+    for length in &mut lengths {
+        *length = varint(rest)?;
+    }
+    Some(lengths)
+}
+
+/// What takes more than one byte.
+const LONG: usize = 0x80;
+
+/// Seven bits a byte, the low ones first.
 fn put_varint(out: &mut Vec<u8>, mut number: usize) {
-    while number >= 0x80 {
-        out.push(number as u8 | 0x80);
+    while number >= LONG {
+        out.push(number as u8 | LONG as u8);
         number >>= 7;
     }
     out.push(number as u8);
 }
 
-#[inline]
 fn varint(rest: &mut &[u8]) -> Option<usize> {
     let mut number = 0;
     for shift in (0..usize::BITS).step_by(7) {
         let next = byte(rest)?;
         number |= usize::from(next & 0x7f) << shift;
-        if next < 0x80 {
+        if usize::from(next) < LONG {
             return Some(number);
         }
     }
@@ -395,61 +428,61 @@ fn take_optional<'a>(rest: &mut &'a [u8], length: u32) -> Option<Option<&'a [u8]
     take(rest, length as usize).map(Some)
 }
 
-/// The operation at the front, which is there as a whole.
-fn read<'a>(rest: &mut &'a [u8]) -> Option<Op<'a>> {
-    let op = match byte(rest)? {
-        RELAYED => {
-            let origin = take(rest, origin_length(*rest.first()?))?;
-            let (subject, reply) = (varint(rest)?, varint(rest)?);
-            let (names, header_len, body) = (varint(rest)?, varint(rest)?, varint(rest)?);
-            Op::Relayed {
-                origin,
-                message: Message {
-                    subject: take(rest, subject)?,
-                    reply: match reply {
-                        0 => None,
-                        length => Some(take(rest, length - 1)?),
-                    },
-                    queue_list: take(rest, names)?,
-                    header_len,
-                    body: take(rest, body)?,
-                },
-            }
-        }
-        PARTY => Op::Beside(Notice::Party {
+/// A message at the front, behind what says that it is one.
+#[inline]
+fn read_message<'a>(rest: &mut &'a [u8]) -> Option<(&'a [u8], Message<'a>)> {
+    let origin = take(rest, origin_length(*rest.first()?))?;
+    let [subject, reply, names, header_len, body] = lengths(rest)?;
+    let message = Message {
+        subject: take(rest, subject)?,
+        reply: match reply {
+            0 => None,
+            length => Some(take(rest, length - 1)?),
+        },
+        queue_list: take(rest, names)?,
+        header_len,
+        body: take(rest, body)?,
+    };
+    Some((origin, message))
+}
+
+/// What else is at the front.
+fn read_notice<'a>(rest: &mut &'a [u8]) -> Option<Notice<'a>> {
+    let notice = match byte(rest)? {
+        PARTY => Notice::Party {
             party: PartyId(number(rest)?),
             account: number(rest)?,
             role: role_of_byte(byte(rest)?),
             cluster: long(rest)?,
-        }),
-        PARTY_GONE => Op::Beside(Notice::PartyGone {
+        },
+        PARTY_GONE => Notice::PartyGone {
             party: PartyId(number(rest)?),
-        }),
+        },
         INTEREST => {
             let party = PartyId(number(rest)?);
             let weight = number(rest)?;
             let (subject, queue) = (number(rest)?, number(rest)?);
-            Op::Beside(Notice::Interest {
+            Notice::Interest {
                 party,
                 subject: take(rest, subject as usize)?,
                 queue: take_optional(rest, queue)?,
                 weight,
-            })
+            }
         }
         kind @ (HOLD | RELEASE) => {
             let producer = LinkId {
                 place: number(rest)?,
                 turn: number(rest)?,
             };
-            Op::Beside(if kind == HOLD {
+            if kind == HOLD {
                 Notice::Hold { producer }
             } else {
                 Notice::Release { producer }
-            })
+            }
         }
-        HEARD => Op::Beside(Notice::Heard {
+        HEARD => Notice::Heard {
             question: long(rest)?,
-        }),
+        },
         UNHEARD => {
             let producer = LinkId {
                 place: number(rest)?,
@@ -457,16 +490,16 @@ fn read<'a>(rest: &mut &'a [u8]) -> Option<Op<'a>> {
             };
             let question = long(rest)?;
             let (subject, reply) = (number(rest)?, number(rest)?);
-            Op::Beside(Notice::Unheard {
+            Notice::Unheard {
                 question,
                 producer,
                 subject: take(rest, subject as usize)?,
                 reply: take(rest, reply as usize)?,
-            })
+            }
         }
         _ => return None,
     };
-    Some(op)
+    Some(notice)
 }
 
 /// The other end of a link between two shards.
@@ -482,21 +515,28 @@ impl Neighbour for Sibling {
 
     #[inline]
     fn parse<'a>(&self, buf: &'a [u8], _: &Env) -> Result<Parsed<'a>, ProtoError> {
+        const BROKEN: ProtoError = ProtoError::Malformed("what another thread handed over");
         let mut rest = buf;
-        match read(&mut rest) {
-            Some(op) => Ok(Parsed::Op {
-                op,
+        if let Some((&RELAYED, later)) = rest.split_first() {
+            rest = later;
+            let (origin, message) = read_message(&mut rest).ok_or(BROKEN)?;
+            return Ok(Parsed::Op {
+                op: Op::Relayed { origin, message },
                 len: buf.len() - rest.len(),
-            }),
-            None => Err(ProtoError::Malformed("what another thread handed over")),
+            });
         }
+        let notice = read_notice(&mut rest).ok_or(BROKEN)?;
+        Ok(Parsed::Op {
+            op: Op::Beside(notice),
+            len: buf.len() - rest.len(),
+        })
     }
 
     #[inline]
-    fn handle<'a>(&mut self, op: Op<'a>, _: &mut Cx<'_>) -> Result<Action<'a>, ProtoError> {
+    fn handle<'a>(&mut self, op: &'a Op<'a>, _: &mut Cx<'_>) -> Result<Action<'a>, ProtoError> {
         match op {
             Op::Relayed { origin, message } => Ok(Action::Relay { origin, message }),
-            Op::Beside(notice) => Ok(Action::Beside(notice)),
+            Op::Beside(notice) => Ok(Action::Beside(*notice)),
             _ => Err(ProtoError::UnknownOperation),
         }
     }
@@ -584,16 +624,17 @@ mod tests {
             write_message(&mut bytes, &origin, &message, &names);
             let whole = bytes.len();
             bytes.extend_from_slice(b"next");
-            let mut rest = &bytes[..];
-            let Some(Op::Relayed { origin: head, message: read }) = read(&mut rest) else {
+            prop_assert_eq!(bytes[0], RELAYED);
+            let mut rest = &bytes[1..];
+            let Some((head, read)) = read_message(&mut rest) else {
                 return Err(TestCaseError::fail("no message"));
             };
             prop_assert_eq!(rest, b"next");
             prop_assert_eq!(Origin::read(head, 3), Some(origin));
             prop_assert_eq!(read.queues().collect::<Vec<_>>(), names);
             prop_assert_eq!(Message { queue_list: b"", ..read }, message);
-            for cut in 0..whole {
-                prop_assert!(super::read(&mut &bytes[..cut]).is_none());
+            for cut in 1..whole {
+                prop_assert!(read_message(&mut &bytes[1..cut]).is_none());
             }
         }
     }
@@ -639,8 +680,8 @@ mod tests {
         ] {
             let mut bytes = Vec::new();
             notice.write(&mut bytes);
-            assert_eq!(read(&mut &bytes[..]), Some(Op::Beside(notice)));
+            assert_eq!(read_notice(&mut &bytes[..]), Some(notice));
         }
-        assert_eq!(read(&mut &b"\x63"[..]), None);
+        assert_eq!(read_notice(&mut &b"\x63"[..]), None);
     }
 }

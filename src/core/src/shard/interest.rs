@@ -5,7 +5,7 @@ use std::hash::BuildHasher;
 use foldhash::fast::FixedState;
 use hashbrown::HashTable;
 
-use super::{Shard, trace};
+use super::Shard;
 use crate::interest::{Interest, Reach, Sub, SubId};
 use crate::link::{Body, Neighbour, Offer, Outlet, Role, Standing};
 use crate::slab::NONE;
@@ -403,8 +403,6 @@ impl<N: Neighbour> Shard<N> {
             body: &Body::default(),
         };
         link.neighbour.offer(&offer, &mut outlet);
-        if self.tracing {
-            trace::outgoing(&link.neighbour.label(), &link.out, mark);
-        }
+        self.trace_since(place, mark);
     }
 }

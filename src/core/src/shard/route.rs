@@ -1,8 +1,8 @@
 //! Where one message goes: plain subscribers, one member of each queue group, each leaf link at most
 //! once (leaf protocol, message flow).
 
+use super::Shard;
 use super::shadows::{Shadow, renamed};
-use super::{Shard, trace};
 use crate::account::mapping::Mapped;
 use crate::interest::{EntryId, GroupId, Reach, Sub, SubId};
 use crate::link::sibling::{Certainty, Crossed, Groups, Origin};
@@ -528,9 +528,7 @@ impl<N: Neighbour> Shard<N> {
             Target::Subscription(sub.sid.as_bytes()),
             &mut outlet,
         );
-        if self.tracing {
-            trace::outgoing(&link.neighbour.label(), &link.out, mark);
-        }
+        self.trace_since(place, mark);
         self.delivered(origin, place, message);
         true
     }
@@ -673,9 +671,7 @@ impl<N: Neighbour> Shard<N> {
         let taken = link
             .neighbour
             .deliver(message, Target::Link { queues, origin }, &mut outlet);
-        if self.tracing {
-            trace::outgoing(&link.neighbour.label(), &link.out, mark);
-        }
+        self.trace_since(place, mark);
         taken
     }
 
