@@ -19,10 +19,14 @@ fn hub(leafnodes: &str) -> Server {
 
 fn leaf(target: &Target, name: &str, hub: &Server, tls: &str) -> Server {
     let scheme = if tls.is_empty() { "nats" } else { "tls" };
-    let port = hub.port_of("leaf");
+    let url = format!("{scheme}://127.0.0.1:{}", hub.port_of("leaf"));
+    leaf_of(target, name, &url, tls)
+}
+
+fn leaf_of(target: &Target, name: &str, url: &str, tls: &str) -> Server {
     let config = format!(
         "host: \"127.0.0.1\"\nport: {{port}}\nserver_name: {name}\nleafnodes {{ reconnect: 1, \
-         remotes: [ {{ url: \"{scheme}://127.0.0.1:{port}\", {tls} }} ] }}\n"
+         remotes: [ {{ url: \"{url}\", {tls} }} ] }}\n"
     );
     Server::start(target, &config)
 }
@@ -63,9 +67,13 @@ fn is_joined(leaf: &Server, hub: &Server, name: &str) {
 
 /// Starts a leaf that comes when there is no room for it. `log` is what it says of that.
 fn leaf_that_waits(target: &Target, name: &str, hub: &Server, tls: &str, log: &str) -> Server {
+    waits(hub, name, log, || leaf(target, name, hub, tls))
+}
+
+fn waits(hub: &Server, name: &str, log: &str, leaf: impl Fn() -> Server) -> Server {
     for _ in 0..20 {
         fill(hub);
-        let leaf = leaf(target, name, hub, tls);
+        let leaf = leaf();
         let until = Instant::now() + DEADLINE;
         while Instant::now() < until {
             let said = leaf.log();
@@ -123,6 +131,24 @@ fn leafs_that_come_together_are_all_taken_in_one_by_one() {
         let lines = hub.log().matches("leafs to come back later").count();
         assert!(lines <= 30, "a line a second, not {lines}");
     }
+}
+
+#[test]
+fn leafs_that_come_over_websocket_count_as_well() {
+    let hub = Server::start_petiole(
+        "host: \"127.0.0.1\"\nport: {port}\nserver_name: HUB\n\
+         leafnodes { host: \"127.0.0.1\", port: {port:leaf}, max_handshakes_per_second: 2 }\n\
+         websocket { host: \"127.0.0.1\", port: {port:ws}, no_tls: true }\n",
+    );
+    let url = format!("ws://127.0.0.1:{}", hub.port_of("ws"));
+    let leaf = waits(&hub, "A", TOLD, || leaf_of(&Target::Petiole, "A", &url, ""));
+    is_joined(&leaf, &hub, "A");
+    let Some(real) = servers().last() else { return };
+    let target = Target::Real(real.clone());
+    let log = "Connection throttling is active";
+    let leaf = waits(&hub, "R", log, || leaf_of(&target, "R", &url, ""));
+    is_joined(&leaf, &hub, "R");
+    hub.wait_for_log("leafs to come back later: not more than 2 are taken in per second");
 }
 
 #[test]

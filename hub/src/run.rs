@@ -5,10 +5,13 @@ use std::num::NonZeroUsize;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
 use async_io::Async;
 use petiole_core::config::model::{Config, ConnectionType};
 use petiole_core::link::acceptor::LeafPort;
+use petiole_core::time::Instant;
+use petiole_core::wire::error::ProtoError;
 use petiole_leaf::{
     End, FileError, Greeter, Leaf, Node as Base, Parts, Ready, RunError, Stopper, SystemEntropy,
     Worker, describe, obey,
@@ -91,6 +94,8 @@ fn available() -> usize {
 struct LeafGate {
     port: Arc<LeafPort>,
     greeter: Arc<Greeter>,
+    /// `None`: all are taken in.
+    throttle: Option<Arc<Throttle>>,
 }
 
 async fn serve(hub: Hub, executor: Rc<LocalExecutor<'static>>) -> Result<(), RunError> {
@@ -123,12 +128,17 @@ async fn serve(hub: Hub, executor: Rc<LocalExecutor<'static>>) -> Result<(), Run
         None => None,
         Some(leafs) => {
             let (listener, port) = leafs.bind().map_err(RunError::Listen)?;
-            let greeter = leafs.greeter().clone();
-            Some((listener, LeafGate { port, greeter }))
+            let gate = LeafGate {
+                port,
+                greeter: leafs.greeter().clone(),
+                throttle: leafs.throttle().cloned(),
+            };
+            Some((listener, gate))
         }
     };
     let web = web.map(|(listener, websocket)| {
-        let leafs = gate.as_ref().map(|(_, gate)| &*gate.port);
+        let leafs = gate.as_ref();
+        let leafs = leafs.map(|(_, gate)| (&*gate.port, gate.throttle.clone()));
         let gate = websocket.gate(&config, listener.local_addr(), leafs);
         (listener, gate)
     });
@@ -177,8 +187,7 @@ async fn serve(hub: Hub, executor: Rc<LocalExecutor<'static>>) -> Result<(), Run
     let clients = accept(listener, crew.clone(), Order::Client);
     let mut accepting = vec![worker.spawn(clients)];
     if let Some((listener, gate)) = gate {
-        let throttle = leafs.as_ref().and_then(Leafs::throttle).cloned();
-        let leafs = accept_leafs(listener, crew.clone(), gate, throttle, clock);
+        let leafs = accept_leafs(listener, crew.clone(), gate, clock);
         accepting.push(worker.spawn(leafs));
     }
     if let Some((listener, gate)) = web {
@@ -244,31 +253,32 @@ async fn accept(
     }
 }
 
-/// The same for leafs, at no more than the rate of `throttle`.
-async fn accept_leafs(
-    mut listener: Listener,
-    mut crew: Crew,
-    gate: LeafGate,
-    throttle: Option<Arc<Throttle>>,
-    clock: Clock,
-) {
+/// The same for leafs, as many as are taken in.
+async fn accept_leafs(mut listener: Listener, mut crew: Crew, gate: LeafGate, clock: Clock) {
     loop {
         let (socket, peer) = listener.accept().await;
-        if let Some(throttle) = &throttle
-            && let Err(wait) = throttle.judge(clock.now())
+        if let Some(throttle) = &gate.throttle
+            && let Err(wait) = judge(&crew.worker, throttle, clock.now())
         {
             throttle.turn_away(&socket, wait);
-            if throttle.begins_to_count() {
-                let throttle = throttle.clone();
-                let report = async move { throttle.report().await };
-                crew.worker.spawn(report).detach();
-            }
             // However many come: the links of this thread have their turn in between.
             future::yield_now().await;
             continue;
         }
         crew.give(Order::Leaf(socket, peer, gate.clone()));
     }
+}
+
+/// Judges a leaf that has come, and sees to it that the log tells of those who are turned away.
+fn judge(worker: &Worker<Node>, throttle: &Arc<Throttle>, now: Instant) -> Result<(), Duration> {
+    let judged = throttle.judge(now);
+    if judged.is_err() && throttle.begins_to_count() {
+        let throttle = throttle.clone();
+        worker
+            .spawn(async move { throttle.report().await })
+            .detach();
+    }
+    judged
 }
 
 /// Starts what every thread does.
@@ -290,7 +300,7 @@ fn start(worker: &Worker<Node>, ended: Sender<End>) -> Vec<smol::Task<()>> {
 fn obey_order(worker: &Worker<Node>, order: Order) -> bool {
     match order {
         Order::Client(socket, peer) => worker.accept(socket, peer),
-        Order::Leaf(socket, peer, LeafGate { port, greeter }) => {
+        Order::Leaf(socket, peer, LeafGate { port, greeter, .. }) => {
             let greet = async move |greeter: &Arc<Greeter>| greeter.greet(socket, peer).await;
             worker.serve(greeter, greet, move |node, now, secured| {
                 node.accept_leaf(now, ConnectionType::Leafnode, port, peer, secured)
@@ -298,13 +308,17 @@ fn obey_order(worker: &Worker<Node>, order: Order) -> bool {
         }
         Order::Websocket(socket, peer, gate) => {
             let greet = async move |gate: &WebsocketGate| gate.greet(socket, peer).await;
+            let crew = worker.clone();
             worker.serve(
                 gate,
                 greet,
                 move |node, now, (secured, visitor)| match visitor {
                     Visitor::Client(visit) => node.accept_over_websocket(now, peer, secured, visit),
-                    Visitor::Leaf(port) => {
-                        node.accept_leaf(now, ConnectionType::LeafnodeWs, port, peer, Ok(secured))
+                    Visitor::Leaf(port, throttle) => {
+                        // Only by its request has it shown that it is a leaf.
+                        let judged = throttle.map_or(Ok(()), |it| judge(&crew, &it, now));
+                        let secured = judged.map(|()| secured).map_err(ProtoError::ThrottledFor);
+                        node.accept_leaf(now, ConnectionType::LeafnodeWs, port, peer, secured)
                     }
                 },
             );

@@ -21,6 +21,8 @@ use petiole_net::transport::Transport;
 use petiole_net::ws::accept::{Kind, UpgradeError, Upgraded, Upgrades, turn_away_in_clear};
 use smol::future::FutureExt as _;
 
+use crate::throttle::Throttle;
+
 /// Connections that may be in the handshakes at the same time: a request takes up to 16 KiB.
 const MOST_HANDSHAKES: usize = 4096;
 
@@ -37,12 +39,14 @@ pub(crate) struct WebsocketGate {
     clients: Arc<WebsocketPort>,
     /// `None`: no leafs are accepted.
     leafs: Option<Arc<LeafPort>>,
+    /// How many of them are taken in, wherever they come.
+    throttle: Option<Arc<Throttle>>,
 }
 
 /// Who has come, and how it is carried.
 pub(crate) enum Visitor {
     Client(WebsocketVisit),
-    Leaf(Arc<LeafPort>),
+    Leaf(Arc<LeafPort>, Option<Arc<Throttle>>),
 }
 
 /// What a connection has to get past.
@@ -94,13 +98,14 @@ impl Websocket {
     }
 
     /// What connections need to know of the listener at `address`; `leafs` is the port of leafs that
-    /// come without WebSocket.
+    /// come without WebSocket, and how many are taken in.
     pub(crate) fn gate(
         &self,
         config: &Config,
         address: SocketAddr,
-        leafs: Option<&LeafPort>,
+        leafs: Option<(&LeafPort, Option<Arc<Throttle>>)>,
     ) -> WebsocketGate {
+        let (leafs, throttle) = leafs.unzip();
         let listener = &self.listener;
         let host = listener.host.clone();
         let users = Users::compile_for_websocket_leafs(config, listener).map(Arc::new);
@@ -114,6 +119,7 @@ impl Websocket {
             door: self.door.clone(),
             clients: Arc::new(WebsocketPort::new(config, listener, host, address.port())),
             leafs: leafs.map(Arc::new),
+            throttle: throttle.flatten(),
         }
     }
 }
@@ -143,7 +149,7 @@ impl WebsocketGate {
                 forwarded_for: upgraded.forwarded_for,
             }),
             Kind::Leaf => match &self.leafs {
-                Some(port) => Visitor::Leaf(port.clone()),
+                Some(port) => Visitor::Leaf(port.clone(), self.throttle.clone()),
                 // After the upgrade, and without a word, as nats-server.
                 None => {
                     log::error!(
