@@ -220,3 +220,28 @@ fn groups_are_spread_evenly_over_threads() {
         assert!(off < 150, "{counts:?}");
     }
 }
+
+/// Another thread knows which of its leafs may not hear a part of what they want.
+#[test]
+fn a_group_does_not_choose_a_leaf_in_vain() {
+    let restricted = r#"accounts { A { users: [
+        {user: A, password: p}
+        {user: B, password: p, permissions: {publish: ">", subscribe: {deny: a.x}}}
+    ] } }"#;
+    let mut world = World::new(3, restricted);
+    world.client("A");
+    world.leaf("B", "x");
+    world.leaf("A", "y");
+    world.say(1, "LS+ a.* g 5\r\n");
+    world.say(2, "LS+ a.* g 1\r\n");
+    world.settle();
+    let mut counts = [0; 3];
+    for _ in 0..100 {
+        world.say(0, "PUB a.x 0\r\n\r\nPUB a.y 0\r\n\r\n");
+        world.settle();
+        for (peer, heard) in world.hear().iter().enumerate() {
+            counts[peer] += heard.matches("LMSG a.x").count();
+        }
+    }
+    assert_eq!(counts, [0, 0, 100]);
+}

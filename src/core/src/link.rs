@@ -242,6 +242,10 @@ pub trait Neighbour: Sized {
     /// Whether it may publish on `subject`; tells it if not. Asked by the shard where the account maps
     /// subjects: permissions are about what it maps them to (authentication, subject mappings).
     fn admit(&mut self, subject: &[u8], cx: &mut Cx<'_>) -> Result<Permit, ProtoError>;
+    /// Whether there is nothing that it may not hear. May say no where that is so.
+    fn hears_all(&self) -> bool {
+        false
+    }
     /// Whether a message on `subject` may go to it at all (in a queue group's name).
     fn may_hear(&self, subject: &[u8], queue: Option<&[u8]>) -> bool;
     /// Words a message for it. Answers whether it was taken.

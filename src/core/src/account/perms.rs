@@ -567,6 +567,11 @@ impl AcceptorRules {
         perms.is_none_or(|perms| perms.rules().may_hear(subject)) && !self.deny.matches(subject)
     }
 
+    /// Whether there is nothing that must not be sent.
+    pub fn sends_all(&self) -> bool {
+        self.perms.is_none() && self.deny.is_empty()
+    }
+
     /// Whether the leaf may be told that somebody here wants `pattern`.
     pub fn may_advertise(&self, pattern: &[u8]) -> bool {
         let perms = self.perms.as_ref();

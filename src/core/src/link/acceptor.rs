@@ -699,6 +699,10 @@ impl Neighbour for Acceptor {
         Ok(Permit::Refused)
     }
 
+    fn hears_all(&self) -> bool {
+        self.rules.sends_all()
+    }
+
     #[inline]
     fn may_hear(&self, subject: &[u8], _: Option<&[u8]>) -> bool {
         self.is_open() && self.rules.may_send(subject)

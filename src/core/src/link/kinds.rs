@@ -143,6 +143,10 @@ macro_rules! neighbours {
                     ask!(one, self => one.admit(subject, cx))
                 }
 
+                fn hears_all(&self) -> bool {
+                    ask!(one, self => one.hears_all())
+                }
+
                 #[inline]
                 fn may_hear(&self, subject: &[u8], queue: Option<&[u8]>) -> bool {
                     ask!(one, self => one.may_hear(subject, queue))

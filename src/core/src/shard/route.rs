@@ -320,21 +320,27 @@ impl<N: Neighbour> Shard<N> {
         run: &[(GroupId, EntryId)],
     ) -> Option<(u32, u32)> {
         let draw = self.random.draw();
-        let weighted = || {
-            self.distant_members(origin, message, run)
-                .map(|sub| ((sub.link, own_shadow(sub)), u64::from(sub.weight)))
+        let among = |certainty| {
+            let weighted = || {
+                self.distant_members(origin, message, run)
+                    .filter(|sub| self.certainty_of(sub) == certainty)
+                    .map(|sub| ((sub.link, own_shadow(sub)), u64::from(sub.weight)))
+            };
+            let total: u64 = weighted().map(|(_, weight)| weight).sum();
+            let mut left = random::scale(draw, total);
+            weighted()
+                .filter(|(_, weight)| *weight > 0)
+                .find_map(|(chosen, weight)| {
+                    if left < weight {
+                        return Some(chosen);
+                    }
+                    left -= weight;
+                    None
+                })
         };
-        let total: u64 = weighted().map(|(_, weight)| weight).sum();
-        let mut left = random::scale(draw, total);
-        weighted()
-            .filter(|(_, weight)| *weight > 0)
-            .find_map(|(chosen, weight)| {
-                if left < weight {
-                    return Some(chosen);
-                }
-                left -= weight;
-                None
-            })
+        // What is chosen in doubt may be refused where permissions are known, and then nobody gets it.
+        let doubtful = || among(Certainty::Filtered).filter(|_| N::HAS_SIBLINGS);
+        among(Certainty::Sure).or_else(doubtful)
     }
 
     fn members<'a>(

@@ -429,11 +429,13 @@ impl<N: Neighbour> Shard<N> {
         if self.is_alone() {
             return;
         }
-        // A link may be kept from hearing a part of what a wildcard matches.
-        let certainty = if has_wildcard(subject) {
-            Certainty::Filtered
-        } else {
+        let link = self.links.get(place);
+        let hears_all = link.is_some_and(|link| link.neighbour.hears_all());
+        // It may be kept from hearing a part of what a wildcard matches.
+        let certainty = if hears_all || !has_wildcard(subject) {
             Certainty::Sure
+        } else {
+            Certainty::Filtered
         };
         self.say_to_all_beside(Notice::Interest {
             party: PartyId::leaf(place, certainty),
