@@ -170,6 +170,27 @@ fn where_tls_comes_first_leafs_are_closed_without_a_word() {
     is_joined(&leaf, &hub, "A");
 }
 
+/// What the server hears itself takes no place in the system account.
+#[test]
+fn an_account_counts_its_connections_and_not_the_server() {
+    let hub = Server::start_petiole(
+        "host: \"127.0.0.1\"\nport: {port}\nsystem_account: S\n\
+         accounts { S { users: [ { user: s, password: p } ], limits: { max_connections: 1 } } }\n",
+    );
+    let come = || Wire::dial(hub.port()).unwrap();
+    let enter = |wire: &mut Wire| {
+        let _ = wire.line();
+        wire.send("CONNECT {\"user\":\"s\",\"pass\":\"p\",\"verbose\":false}\r\nPING\r\n");
+        String::from_utf8(wire.line().expect("an answer")).unwrap()
+    };
+    let (mut first, mut second) = (come(), come());
+    assert_eq!(enter(&mut first), "PONG");
+    assert_eq!(
+        enter(&mut second),
+        "-ERR 'maximum account active connections exceeded'"
+    );
+}
+
 /// Descriptors that a process may have.
 #[cfg(target_os = "linux")]
 fn limit_descriptors(server: &Server, count: Option<u64>) {

@@ -142,7 +142,7 @@ impl<N: Neighbour> Shard<N> {
         let is_leaf = account.leafs.contains(&place);
         account.leafs.retain(|leaf| *leaf != place);
         let standing = link.neighbour.standing();
-        if counts(standing) {
+        if counts(standing) && !self.own.is_at(place) {
             self.leave_account(at, standing.reach);
         }
         for id in subs {

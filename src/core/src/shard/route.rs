@@ -654,9 +654,12 @@ impl<N: Neighbour> Shard<N> {
         };
         if !fits || !in_time {
             if link.traffic.dropped == 0 {
+                let mut who = link.neighbour.label();
+                if who.is_empty() {
+                    who.push_str("another thread");
+                }
                 log::warn!(
-                    "{} - the line is behind by {queued} bytes{}: messages for it are dropped",
-                    link.neighbour.label(),
+                    "{who} - the line is behind by {queued} bytes{}: messages for it are dropped",
                     if in_time {
                         ""
                     } else {

@@ -63,13 +63,16 @@ impl Traffic {
 impl<N: Neighbour> Shard<N> {
     /// Opens the link in which the server itself hears something; once, an
     /// [`Internal`](crate::link::internal::Internal). No connection is behind it, and it counts as no
-    /// client.
+    /// client, neither of the server nor of its account.
     pub fn open_own(&mut self, now: Instant, neighbour: N) -> LinkId {
         let link = self.open(now, neighbour);
         if self.standing_is_local(link) {
             self.clients -= 1;
             self.all_clients
                 .fetch_sub(1, std::sync::atomic::Ordering::Relaxed);
+            if let Some(link) = self.links.get(link.place) {
+                self.leave_account(link.account, Reach::Local);
+            }
         }
         self.own.link = Some(link);
         link
