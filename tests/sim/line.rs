@@ -3,11 +3,8 @@
 //!
 //! `SIM_LINE_SEEDS=n` sets how many days are lived through, `SIM_LINE_SEED=n` replays one.
 
-use std::cmp::Reverse;
-use std::collections::{BTreeMap, BTreeSet, BinaryHeap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use petiole_core::backoff::{RECONNECT_CAP, RECONNECT_FLOOR};
@@ -20,6 +17,9 @@ use petiole_core::random::Random;
 use petiole_core::time::Instant;
 use petiole_leaf::{Node, NodeEvent};
 use petiole_net::driver::Engine;
+
+use crate::agenda::Agenda;
+use crate::seeds;
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
 const SEEDS: u64 = 6;
@@ -225,9 +225,7 @@ struct Record {
 
 struct Day {
     rng: Random,
-    now: Instant,
-    queue: BinaryHeap<Reverse<(Instant, u64, Tick)>>,
-    sequence: u64,
+    agenda: Agenda<Tick>,
     node: Node,
     timer_at: Option<Instant>,
     outages: Outages,
@@ -282,9 +280,7 @@ impl Day {
         };
         let mut day = Day {
             rng,
-            now,
-            queue: BinaryHeap::new(),
-            sequence: 0,
+            agenda: Agenda::new(),
             node,
             timer_at: None,
             outages,
@@ -321,22 +317,14 @@ impl Day {
     }
 
     fn push(&mut self, at: Instant, tick: Tick) {
-        self.sequence += 1;
-        let at = at.max(self.now);
-        self.queue.push(Reverse((at, self.sequence, tick)));
+        self.agenda.push(at, tick);
     }
 
     fn run_for(&mut self, time: Duration) {
-        let until = self.now + time;
-        while let Some(Reverse((at, ..))) = self.queue.peek()
-            && *at <= until
-        {
-            if let Some(Reverse((at, _, tick))) = self.queue.pop() {
-                self.now = at;
-                self.handle(tick);
-            }
+        let until = self.agenda.after(time);
+        while let Some(tick) = self.agenda.next(until) {
+            self.handle(tick);
         }
-        self.now = until;
     }
 
     fn handle(&mut self, tick: Tick) {
@@ -355,8 +343,8 @@ impl Day {
             Tick::Dialed(made) => self.dialed(made),
             Tick::Timer => {
                 self.timer_at = None;
-                while self.node.poll_timeout().is_some_and(|at| at <= self.now) {
-                    self.node.handle_timeout(self.now);
+                while self.node.poll_timeout().is_some_and(|at| at <= self.agenda.now) {
+                    self.node.handle_timeout(self.agenda.now);
                 }
                 self.pump();
             }
@@ -373,7 +361,7 @@ impl Day {
                     }
                 }
                 let next = Duration::from_secs(600 + self.rng.below(7200));
-                self.push(self.now + next, Tick::Cut);
+                self.push(self.agenda.now + next, Tick::Cut);
             }
         }
     }
@@ -394,7 +382,7 @@ impl Day {
         while !way.unsent.is_empty() && way.acks.len() < WINDOW {
             let count = way.unsent.len().min(SEGMENT);
             let bytes: Vec<u8> = way.unsent.drain(..count).collect();
-            let begin = self.busy[which].max(self.now);
+            let begin = self.busy[which].max(self.agenda.now);
             let nanos = (count + OVERHEAD) as u64 * 1_000_000_000 / BYTES_PER_SECOND;
             let sent = begin + Duration::from_nanos(nanos);
             self.busy[which] = sent;
@@ -430,7 +418,7 @@ impl Day {
     }
 
     fn acknowledge(&mut self, number: usize, which: usize) {
-        let now = self.now;
+        let now = self.agenda.now;
         let Some(conn) = self.conns.get_mut(&number) else {
             return;
         };
@@ -448,7 +436,7 @@ impl Day {
     fn look_overdue(&mut self, number: usize) {
         let overdue = self.conns.get(&number).is_some_and(|conn| {
             let way = &conn.ways[UP];
-            !way.acks.is_empty() && self.now.since(way.oldest) >= UNACKNOWLEDGED
+            !way.acks.is_empty() && self.agenda.now.since(way.oldest) >= UNACKNOWLEDGED
         });
         if overdue {
             self.leaf_loses(number, Cause::Unacknowledged);
@@ -456,14 +444,14 @@ impl Day {
             && !conn.ways[UP].acks.is_empty()
         {
             let at = conn.ways[UP].oldest + UNACKNOWLEDGED;
-            if at > self.now {
+            if at > self.agenda.now {
                 self.push(at, Tick::Overdue(number));
             }
         }
     }
 
     fn arrive(&mut self, number: usize, which: usize) {
-        let now = self.now;
+        let now = self.agenda.now;
         let Some(conn) = self.conns.get_mut(&number) else {
             return;
         };
@@ -506,7 +494,7 @@ impl Day {
                     NodeEvent::Dial { .. } => self.dial(),
                     NodeEvent::Sign { link, .. } => {
                         let proof = Proof::Signed(Ok(Signed::default()));
-                        self.node.handle_proof(self.now, link, proof);
+                        self.node.handle_proof(self.agenda.now, link, proof);
                     }
                     NodeEvent::Verify { .. } => panic!("no passwords here"),
                 }
@@ -551,7 +539,7 @@ impl Day {
             let most = if way.blocked { UNSENT / 2 } else { UNSENT };
             if way.unsent.len() >= most {
                 way.blocked = true;
-                self.node.handle_blocked(self.now, conn.link);
+                self.node.handle_blocked(self.agenda.now, conn.link);
                 return;
             }
             way.blocked = false;
@@ -570,7 +558,7 @@ impl Day {
             assert!(count > 0, "a write without bytes");
             let link = conn.link;
             self.look_for_pongs(number);
-            self.node.handle_transmitted(self.now, link, count);
+            self.node.handle_transmitted(self.agenda.now, link, count);
             self.transmit(number, UP);
         }
     }
@@ -582,9 +570,9 @@ impl Day {
         let found = conn.tail.windows(6).filter(|w| w == b"PONG\r\n").count();
         for _ in 0..found {
             let asked = conn.asked.pop_front().expect("a PING for each PONG");
-            let whole = self.now.since(asked);
+            let whole = self.agenda.now.since(asked);
             // The window stays full until a lost segment is repaired: that is the line's doing.
-            let stalled = overlap(&conn.ways[UP].stalls, asked, self.now);
+            let stalled = overlap(&conn.ways[UP].stalls, asked, self.agenda.now);
             let wait = whole.saturating_sub(stalled);
             assert!(wait <= PONG_WAIT, "a PONG waited for {wait:?}");
             self.record.pongs += 1;
@@ -598,10 +586,10 @@ impl Day {
             return;
         };
         if conn.greeted.is_none() {
-            conn.greeted = Some(self.now);
+            conn.greeted = Some(self.agenda.now);
             conn.jam = self
                 .busy
-                .map(|until| until.since(self.now))
+                .map(|until| until.since(self.agenda.now))
                 .into_iter()
                 .sum();
         }
@@ -610,7 +598,8 @@ impl Day {
         conn.head.extend_from_slice(bytes);
         conn.heard += bytes.len();
         let pings = conn.head.windows(6).filter(|w| w == b"PING\r\n").count();
-        conn.asked.extend(std::iter::repeat_n(self.now, pings));
+        conn.asked
+            .extend(std::iter::repeat_n(self.agenda.now, pings));
         let link = conn.link;
         assert!(self.node.wants(link).read, "a hub is always read from");
         self.feed(link, bytes);
@@ -625,14 +614,15 @@ impl Day {
                 return;
             }
             slot[..count].copy_from_slice(&bytes[..count]);
-            self.node.handle_read(self.now, link, &self.buffer, count);
+            self.node
+                .handle_read(self.agenda.now, link, &self.buffer, count);
             bytes = &bytes[count..];
         }
     }
 
     /// The leaf's end is gone.
     fn leaf_loses(&mut self, number: usize, cause: Cause) {
-        let now = self.now;
+        let now = self.agenda.now;
         let Some(conn) = self.conns.get_mut(&number).filter(|conn| conn.open[0]) else {
             return;
         };
@@ -675,7 +665,7 @@ impl Day {
 
     /// The step that follows is as promised.
     fn failed(&mut self, was_synced: bool, least: Duration) {
-        let now = self.now;
+        let now = self.agenda.now;
         let passed = now.since(self.mark);
         self.mark = now;
         if self.is_up {
@@ -709,9 +699,9 @@ impl Day {
     }
 
     fn dial(&mut self) {
-        self.dial_from = self.now;
+        self.dial_from = self.agenda.now;
         // SYN, then SYN and ACK, each repeated after 1, 2, 4 seconds.
-        let mut at = self.now;
+        let mut at = self.agenda.now;
         for _ in 0..2 {
             let mut again = SECOND;
             while self.outages.lose(&mut self.rng, at) {
@@ -720,7 +710,7 @@ impl Day {
             }
             at = at + LATENCY;
         }
-        let limit = self.now + DIAL_TIMEOUT;
+        let limit = self.agenda.now + DIAL_TIMEOUT;
         self.push(at.min(limit), Tick::Dialed(at <= limit));
     }
 
@@ -731,7 +721,9 @@ impl Day {
         } else {
             Err("i/o timeout".to_owned())
         };
-        let link = self.node.handle_dialed(self.now, 0, &attempt, result);
+        let link = self
+            .node
+            .handle_dialed(self.agenda.now, 0, &attempt, result);
         match link {
             Some(link) => {
                 self.numbers += 1;
@@ -740,9 +732,9 @@ impl Day {
                     number,
                     Conn {
                         link,
-                        ways: [Way::new(self.now), Way::new(self.now)],
+                        ways: [Way::new(self.agenda.now), Way::new(self.agenda.now)],
                         open: [true; 2],
-                        made: self.now,
+                        made: self.agenda.now,
                         synced: None,
                         greeted: None,
                         hub: HubSide::default(),
@@ -754,8 +746,8 @@ impl Day {
                     },
                 );
                 self.record.links += 1;
-                self.push(self.now + LATENCY, Tick::Accepted(number));
-                self.push(self.now + HUB_PING, Tick::HubPing(number));
+                self.push(self.agenda.now + LATENCY, Tick::Accepted(number));
+                self.push(self.agenda.now + HUB_PING, Tick::HubPing(number));
             }
             None => {
                 assert!(!made, "a connection that was made is not used");
@@ -818,7 +810,7 @@ impl Day {
             let bytes: Vec<u8> = plan.iter().flat_map(|piece| piece.to_vec()).collect();
             drop(plan);
             self.node
-                .handle_transmitted(self.now, self.client, bytes.len());
+                .handle_transmitted(self.agenda.now, self.client, bytes.len());
             self.record.down_received += bytes.windows(4).filter(|w| w == b"MSG ").count() as u64;
             if bytes.windows(6).any(|w| w == b"PING\r\n") {
                 self.feed(self.client, b"PONG\r\n");
@@ -833,12 +825,16 @@ impl Day {
         if self.quiet {
             return;
         }
-        if self.now >= self.burst_until && self.rng.below(1200) == 0 {
-            self.burst_until = self.now + Duration::from_secs(20 + self.rng.below(200));
+        if self.agenda.now >= self.burst_until && self.rng.below(1200) == 0 {
+            self.burst_until = self.agenda.now + Duration::from_secs(20 + self.rng.below(200));
         }
-        let rate = if self.now < self.burst_until { 16 } else { 6 };
+        let rate = if self.agenda.now < self.burst_until {
+            16
+        } else {
+            6
+        };
         let count = self.rng.below(rate + 1);
-        let stamp = self.now.as_nanos().to_string();
+        let stamp = self.agenda.now.as_nanos().to_string();
         let mut bytes = Vec::new();
         for _ in 0..count {
             let size = 100 + self.rng.below(1800) as usize;
@@ -853,7 +849,7 @@ impl Day {
             assert!(queued <= QUEUE_BYTES, "{queued} bytes wait");
             self.record.most_queued = self.record.most_queued.max(queued);
         }
-        self.push(self.now + SECOND / 2, Tick::Publish);
+        self.push(self.agenda.now + SECOND / 2, Tick::Publish);
     }
 
     fn change_interest(&mut self) {
@@ -869,7 +865,7 @@ impl Day {
         };
         self.client_says(line.as_bytes());
         let next = Duration::from_millis(self.rng.below(30_000));
-        self.push(self.now + next, Tick::Change);
+        self.push(self.agenda.now + next, Tick::Change);
     }
 
     // The hub.
@@ -914,8 +910,8 @@ impl Day {
         let stamp = std::str::from_utf8(stamp).unwrap().parse().unwrap();
         let sent = Instant::from_nanos(stamp);
         let conn = &self.conns[&number];
-        let stalled = overlap(&conn.ways[UP].stalls, sent, self.now);
-        let wait = self.now.since(sent).saturating_sub(stalled);
+        let stalled = overlap(&conn.ways[UP].stalls, sent, self.agenda.now);
+        let wait = self.agenda.now.since(sent).saturating_sub(stalled);
         let most = QUEUE_TIME + QUEUE_SLACK;
         assert!(wait <= most, "a message took {wait:?}");
         self.record.received += 1;
@@ -979,7 +975,7 @@ impl Day {
     /// A CONNECT that an outage held up arrives behind that of the next link, whose end the hub
     /// takes for the old one.
     fn displace(&mut self, late: usize, link: usize) {
-        let now = self.now;
+        let now = self.agenda.now;
         assert!(!self.conns[&late].open[0], "two links at a time");
         let last = self.outages.last(now);
         let out = last.is_some_and(|(_, end)| end + 60 * SECOND >= now);
@@ -999,7 +995,7 @@ impl Day {
         if way.unsent.is_empty() && way.flight.is_empty() {
             self.leaf_loses(number, Cause::Displaced);
         } else {
-            self.push(self.now + SECOND / 10, Tick::Closed(number));
+            self.push(self.agenda.now + SECOND / 10, Tick::Closed(number));
         }
     }
 
@@ -1008,13 +1004,17 @@ impl Day {
             return;
         };
         if conn.hub.pings + 1 > HUB_PINGS {
-            assert!(!conn.open[0], "at {:?}: false stale at the hub", self.now);
+            assert!(
+                !conn.open[0],
+                "at {:?}: false stale at the hub",
+                self.agenda.now
+            );
             self.record.stale_at_hub += 1;
             return self.hub_drops(number);
         }
         conn.hub.pings += 1;
         self.hub_says(number, b"PING\r\n");
-        self.push(self.now + HUB_PING, Tick::HubPing(number));
+        self.push(self.agenda.now + HUB_PING, Tick::HubPing(number));
     }
 
     fn hub_publishes(&mut self) {
@@ -1041,7 +1041,7 @@ impl Day {
                 self.hub_says(number, &bytes);
             }
         }
-        self.push(self.now + SECOND, Tick::HubPublish);
+        self.push(self.agenda.now + SECOND, Tick::HubPublish);
     }
 
     /// The hub's end is gone; the leaf is told by its absence only.
@@ -1065,7 +1065,9 @@ impl Day {
     /// Nothing more happens; both sides know what the other wants.
     fn finish(&mut self) {
         self.quiet = true;
-        self.outages.0.retain(|(begin, _)| *begin <= self.now);
+        self.outages
+            .0
+            .retain(|(begin, _)| *begin <= self.agenda.now);
         self.run_for(Duration::from_secs(900));
         let State::Synced { link, .. } = self.node.uplinks()[0].state else {
             panic!("not up at the end: {:?}", self.node.uplinks());
@@ -1119,29 +1121,10 @@ fn show(seed: u64, record: &Record) {
 
 #[test]
 fn a_day_on_a_bad_line() {
-    if let Some(seed) = crate::number("SIM_LINE_SEED") {
-        return show(seed, &live(seed));
+    for (seed, record) in seeds::try_out("SIM_LINE", SEEDS, live) {
+        show(seed, &record);
+        // A day on which nothing happens would pass, too.
+        assert!(record.recoveries.len() > 10 && record.pongs > 300);
+        assert!(record.received * 2 > record.published);
     }
-    let seeds = crate::number("SIM_LINE_SEEDS").unwrap_or(SEEDS);
-    let next = AtomicU64::new(1);
-    std::thread::scope(|scope| {
-        for _ in 0..2 {
-            scope.spawn(|| {
-                loop {
-                    let seed = next.fetch_add(1, Ordering::Relaxed);
-                    if seed > seeds {
-                        return;
-                    }
-                    let day = catch_unwind(AssertUnwindSafe(|| live(seed)));
-                    let Ok(record) = day else {
-                        panic!("replay with SIM_LINE_SEED={seed} cargo test --test sim a_day");
-                    };
-                    show(seed, &record);
-                    // A day on which nothing happens would pass, too.
-                    assert!(record.recoveries.len() > 10 && record.pongs > 300);
-                    assert!(record.received * 2 > record.published);
-                }
-            });
-        }
-    });
 }

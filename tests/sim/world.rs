@@ -1,7 +1,6 @@
 //! The world: leafs, hubs, clients, the wires between them, and time.
 
-use std::cmp::Reverse;
-use std::collections::{BTreeMap, BinaryHeap, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -15,6 +14,7 @@ use petiole_core::time::Instant;
 use petiole_leaf::{Node, NodeEvent};
 use petiole_net::driver::Engine;
 
+use crate::agenda::Agenda;
 use crate::client::Client;
 use crate::hub::{self, Hub};
 use crate::oracle::{Oracle, Sub};
@@ -63,7 +63,7 @@ struct Host {
 }
 
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Tick {
+pub(crate) enum Tick {
     Arrive(usize, usize),
     Timer(usize, u32),
     Dialed(usize, u32, usize, String),
@@ -77,10 +77,8 @@ enum Tick {
 
 pub(crate) struct World {
     pub(crate) rng: Random,
-    pub(crate) now: Instant,
+    pub(crate) agenda: Agenda<Tick>,
     pub(crate) oracle: Oracle,
-    queue: BinaryHeap<Reverse<(Instant, u64, Tick)>>,
-    sequence: u64,
     conns: Vec<Conn>,
     leafs: Vec<Host>,
     hubs: Vec<Hub>,
@@ -129,10 +127,8 @@ impl World {
             .collect();
         let mut world = World {
             rng,
-            now: Instant::ZERO,
+            agenda: Agenda::new(),
             oracle: Oracle::default(),
-            queue: BinaryHeap::new(),
-            sequence: 0,
             conns: Vec::new(),
             leafs,
             hubs,
@@ -155,30 +151,22 @@ impl World {
     }
 
     fn push(&mut self, at: Instant, tick: Tick) {
-        self.sequence += 1;
-        self.queue
-            .push(Reverse((at.max(self.now), self.sequence, tick)));
+        self.agenda.push(at, tick);
     }
 
     fn soon(&mut self, millis: u64) -> Instant {
-        self.now + Duration::from_micros(self.rng.below(millis * 1000 + 1))
+        let after = self.rng.below(millis * 1000 + 1);
+        self.agenda.after(Duration::from_micros(after))
     }
 
     /// Lets time pass.
     pub(crate) fn run_for(&mut self, time: Duration) {
-        let until = self.now + time;
-        loop {
+        let until = self.agenda.after(time);
+        self.drive_all();
+        while let Some(tick) = self.agenda.next(until) {
+            self.handle(tick);
             self.drive_all();
-            match self.queue.peek() {
-                Some(Reverse((at, ..))) if *at <= until => {}
-                _ => break,
-            }
-            if let Some(Reverse((at, _, tick))) = self.queue.pop() {
-                self.now = at;
-                self.handle(tick);
-            }
         }
-        self.now = until;
     }
 
     fn handle(&mut self, tick: Tick) {
@@ -187,7 +175,7 @@ impl World {
             Tick::Timer(leaf, life) => self.timer(leaf, life),
             Tick::Dialed(leaf, life, remote, host) => self.dialed(leaf, life, remote, &host),
             Tick::Signed(leaf, life, link) => {
-                let now = self.now;
+                let now = self.agenda.now;
                 if let Some(node) = self.node(leaf, life) {
                     node.handle_proof(now, link, Proof::Signed(Ok(Signed::default())));
                     self.pump(leaf, None);
@@ -195,11 +183,11 @@ impl World {
             }
             Tick::Second => {
                 for hub in 0..self.hubs.len() {
-                    self.hubs[hub].tick(self.now);
+                    self.hubs[hub].tick(self.agenda.now);
                     self.flush_hub(hub);
                 }
                 for client in 0..self.clients.len() {
-                    self.clients[client].tick(self.now);
+                    self.clients[client].tick(self.agenda.now);
                     self.tend(client);
                 }
                 // Those that were deaf hear again.
@@ -210,7 +198,7 @@ impl World {
                         }
                     }
                 }
-                self.push(self.now + Duration::from_secs(1), Tick::Second);
+                self.push(self.agenda.now + Duration::from_secs(1), Tick::Second);
             }
             Tick::Resume(leaf) => self.pump(leaf, None),
             Tick::Start(leaf) => {
@@ -242,7 +230,12 @@ impl World {
             port: 4222,
             headers: true,
         };
-        host.node = Some(Node::new(&host.config, server, Box::new(entropy), self.now));
+        host.node = Some(Node::new(
+            &host.config,
+            server,
+            Box::new(entropy),
+            self.agenda.now,
+        ));
         self.pump(leaf, None);
     }
 
@@ -303,9 +296,9 @@ impl World {
                 NodeEvent::Sign { link, .. } => {
                     let at = match self.rng.below(20) {
                         // Too late for the link.
-                        0 => self.now + Duration::from_secs(3),
+                        0 => self.agenda.now + Duration::from_secs(3),
                         1..10 => self.soon(30),
-                        _ => self.now,
+                        _ => self.agenda.now,
                     };
                     self.push(at, Tick::Signed(leaf, life, link));
                 }
@@ -315,7 +308,7 @@ impl World {
     }
 
     fn timer(&mut self, leaf: usize, life: u32) {
-        let now = self.now;
+        let now = self.agenda.now;
         let stalled = self.leafs[leaf].stalled_until;
         if self.node(leaf, life).is_none() {
             return;
@@ -340,7 +333,7 @@ impl World {
     }
 
     fn dialed(&mut self, leaf: usize, life: u32, remote: usize, host: &str) {
-        let now = self.now;
+        let now = self.agenda.now;
         let hub: usize = host.trim_start_matches("hub").parse().expect("a hub");
         // Now and then the network is to blame.
         let fails = !self.hubs[hub].up || (!self.oracle.probing && self.rng.below(12) == 0);
@@ -378,7 +371,7 @@ impl World {
     }
 
     fn connect(&mut self, dialler: End, acceptor: End) -> usize {
-        let pipe = |rng: &mut Random| Pipe::new(rng, self.now);
+        let pipe = |rng: &mut Random| Pipe::new(rng, self.agenda.now);
         let pipes = [pipe(&mut self.rng), pipe(&mut self.rng)];
         self.conns.push(Conn {
             pipes,
@@ -391,7 +384,7 @@ impl World {
     /// Polls all drivers that were woken, then looks whether any was forgotten.
     fn drive_all(&mut self) {
         for leaf in 0..self.leafs.len() {
-            while self.leafs[leaf].stalled_until <= self.now
+            while self.leafs[leaf].stalled_until <= self.agenda.now
                 && let Some(id) = self.leafs[leaf].ready.pop_front()
             {
                 if let Some(driver) = self.leafs[leaf].drivers.get_mut(&id) {
@@ -411,7 +404,9 @@ impl World {
     fn check_drivers(&self, leaf: usize) {
         let host = &self.leafs[leaf];
         let Some(node) = &host.node else { return };
-        if host.stalled_until > self.now || node.poll_timeout().is_some_and(|at| at <= self.now) {
+        if host.stalled_until > self.agenda.now
+            || node.poll_timeout().is_some_and(|at| at <= self.agenda.now)
+        {
             return;
         }
         for (id, driver) in &host.drivers {
@@ -435,7 +430,7 @@ impl World {
 
     /// What `Thread::poll_link` does.
     fn drive(&mut self, leaf: usize, id: LinkId) {
-        let now = self.now;
+        let now = self.agenda.now;
         let mut has_read = false;
         loop {
             let host = &mut self.leafs[leaf];
@@ -505,7 +500,7 @@ impl World {
     }
 
     fn end_link(&mut self, leaf: usize, id: LinkId, cause: &str) {
-        let now = self.now;
+        let now = self.agenda.now;
         let host = &mut self.leafs[leaf];
         let Some(driver) = host.drivers.remove(&id) else {
             return;
@@ -521,7 +516,7 @@ impl World {
     // Wires.
 
     fn arrived(&mut self, conn: usize, side: usize) {
-        self.conns[conn].pipes[side].arrive(self.now);
+        self.conns[conn].pipes[side].arrive(self.agenda.now);
         self.hear(conn, side);
     }
 
@@ -575,7 +570,9 @@ impl World {
                 End::Client(client) => Some(self.clients[client].deaf_until),
                 End::Leaf { .. } => None,
             };
-            if !self.conns[conn].open[1 - side] || deaf_until.is_none_or(|until| until > self.now) {
+            if !self.conns[conn].open[1 - side]
+                || deaf_until.is_none_or(|until| until > self.agenda.now)
+            {
                 return;
             }
             match self.conns[conn].pipes[side].read(&mut self.rng, &mut buffer) {
@@ -629,7 +626,7 @@ impl World {
                 End::Hub(hub) => match self.hubs[hub].links.get_mut(&conn) {
                     Some(link) => {
                         if link.out.is_empty() {
-                            link.progress = self.now;
+                            link.progress = self.agenda.now;
                         }
                         &mut link.out
                     }
@@ -641,13 +638,13 @@ impl World {
             if out.is_empty() {
                 return;
             }
-            match wire.pipes[side].write(&mut self.rng, self.now, out) {
+            match wire.pipes[side].write(&mut self.rng, self.agenda.now, out) {
                 (Io::Done(count), at) => {
                     out.drain(..count);
                     if let End::Hub(hub) = wire.ends[side]
                         && let Some(link) = self.hubs[hub].links.get_mut(&conn)
                     {
-                        link.progress = self.now;
+                        link.progress = self.agenda.now;
                     }
                     self.push(at, Tick::Arrive(conn, side));
                 }
@@ -663,7 +660,7 @@ impl World {
         if !std::mem::replace(&mut wire.open[side], false) {
             return;
         }
-        let at = wire.pipes[side].finish(self.now);
+        let at = wire.pipes[side].finish(self.agenda.now);
         wire.pipes[1 - side].abandon();
         let end = wire.ends[side];
         self.push(at, Tick::Arrive(conn, side));
@@ -675,7 +672,7 @@ impl World {
                 self.flush_hub(hub);
             }
             End::Client(client) => {
-                let now = self.now;
+                let now = self.agenda.now;
                 self.clients[client].lost(now, &mut self.oracle, &mut self.rng);
             }
             End::Leaf { .. } => {}
@@ -695,7 +692,7 @@ impl World {
     fn thaw(&mut self, conn: usize) {
         for side in 0..2 {
             if std::mem::take(&mut self.conns[conn].pipes[side].frozen) {
-                self.push(self.now, Tick::Arrive(conn, side));
+                self.push(self.agenda.now, Tick::Arrive(conn, side));
             }
         }
     }
@@ -704,7 +701,7 @@ impl World {
 
     /// Connects it, or lets it go, as is wanted.
     fn tend(&mut self, client: usize) {
-        let now = self.now;
+        let now = self.agenda.now;
         let one = &self.clients[client];
         let leaf = one.leaf;
         match one.conn {
@@ -787,7 +784,7 @@ impl World {
                 }
             }
             12 | 13 => one.request(&subject, oracle, rng),
-            14 => one.deaf_until = self.now + Duration::from_millis(rng.below(6000)),
+            14 => one.deaf_until = self.agenda.now + Duration::from_millis(rng.below(6000)),
             _ if rng.below(2) == 0 => one.close = true,
             _ => return self.reset(conn),
         }
@@ -980,7 +977,7 @@ impl World {
                     return Err(format!("uplink of leaf {leaf}: {status:?}"));
                 }
             }
-            if !host.ready.is_empty() || host.stalled_until > self.now {
+            if !host.ready.is_empty() || host.stalled_until > self.agenda.now {
                 return Err(format!("leaf {leaf} is busy"));
             }
         }
@@ -1114,7 +1111,7 @@ impl World {
             assert_eq!(node.shard().clients(), 0);
             assert_eq!(node.shard().links().len(), host.config.remotes.len());
             host.closing = true;
-            node.shut_down(self.now);
+            node.shut_down(self.agenda.now);
             self.pump(leaf, None);
         }
         self.run_for(Duration::from_secs(3));
