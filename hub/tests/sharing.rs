@@ -202,3 +202,29 @@ proptest! {
         }
     }
 }
+
+/// A subscription ends with its last message, from whichever account that comes: no leaf is told of it any
+/// longer (leaf protocol, encoding rules).
+#[test]
+fn messages_of_other_accounts_end_what_counts_them() {
+    let import = Import {
+        importer: 1,
+        exporter: 0,
+        kind: Kind::Stream,
+        local: "x",
+    };
+    for threads in 1..3 {
+        let mut world = World::new(threads, &config(std::slice::from_ref(&import)));
+        world.client("A");
+        world.client("B");
+        world.leaf("B", "below");
+        world.say(1, "SUB x.* 1\r\nUNSUB 1 1\r\n");
+        world.settle();
+        world.hear();
+        assert!(world.told[2].contains_key("x.*"));
+        world.say(0, "PUB s.a 1\r\nx\r\n");
+        world.settle();
+        assert_eq!(world.hear()[1], "MSG x.a 1 1\nx\n");
+        assert!(world.told[2].is_empty(), "{threads}: {:?}", world.told);
+    }
+}

@@ -242,6 +242,8 @@ impl<N: Neighbour> Shard<N> {
         if let Ok(found) = link.subs.find_entry(hash, |other| *other == id) {
             found.remove();
         }
+        // The message that was its last may have come from another account.
+        self.show_changes_later(at);
     }
 
     pub(super) fn want(&mut self, place: u32, subject: &[u8], queue: Option<(&[u8], u32)>) {
