@@ -110,11 +110,16 @@ impl World {
 
     /// Whether it was told of a loop.
     fn is_cut(&self, thread: usize, link: LinkId) -> bool {
+        self.told(thread, link).contains(LOOP)
+    }
+
+    /// All that waits for it.
+    fn told(&self, thread: usize, link: LinkId) -> String {
         let mut plan = WritePlan::new();
         self.nodes[thread].poll_transmit(link, &mut plan);
         let mut heard = Vec::new();
         plan.iter().for_each(|piece| heard.extend_from_slice(piece));
-        String::from_utf8(heard).unwrap().contains(LOOP)
+        String::from_utf8(heard).unwrap()
     }
 }
 
@@ -173,4 +178,25 @@ fn who_says_no_cluster_is_nobody_in_particular() {
     world.hub("");
     let leaf = world.leaf(1, "");
     assert!(!world.is_cut(1, leaf));
+}
+
+/// In a loop, the names of all servers come around. Those that are in it shall find it first, not those
+/// that hang on it and hear their names as well.
+#[test]
+fn names_of_servers_are_told_before_interest() {
+    for thread in 0..2 {
+        let mut world = World::new();
+        let leaf = world.leaf(0, "Y");
+        world.say(
+            0,
+            leaf,
+            "LS+ a\r\nLS+ $LDS.one\r\nLS+ b\r\nLS+ $LDS.two\r\n",
+        );
+        world.settle();
+        let other = world.leaf(thread, "X");
+        let told = world.told(thread, other);
+        let lines = told.lines().filter_map(|line| line.strip_prefix("LS+ "));
+        let lines: Vec<bool> = lines.map(|line| line.starts_with("$LDS.")).collect();
+        assert_eq!(lines, [true, true, true, false, false], "{told}");
+    }
 }

@@ -6,11 +6,14 @@ use foldhash::fast::FixedState;
 use hashbrown::HashTable;
 
 use super::Shard;
-use crate::interest::{Interest, Reach, Sub, SubId};
+use crate::interest::{EntryId, Interest, Reach, Sub, SubId};
 use crate::link::{Body, Neighbour, Offer, Outlet, Role, Standing};
 use crate::slab::NONE;
 use crate::wire::error::ProtoError;
 use crate::wire::write;
+
+/// What the names of accounts for loop detection begin with.
+const LOOP_DETECTION: &[u8] = b"$LDS.";
 
 /// What another server wants, each key found by what it names.
 pub(super) struct Keys<'a> {
@@ -322,7 +325,15 @@ impl<N: Neighbour> Shard<N> {
         let Some(account) = self.accounts.get(link.account as usize) else {
             return;
         };
-        for entry in account.interest.entry_ids() {
+        let interest = &account.interest;
+        let is_name = |id: &EntryId| {
+            let entry = interest.entry(*id);
+            entry.is_some_and(|entry| entry.subject.starts_with(LOOP_DETECTION))
+        };
+        // Where there is a loop, all names come around by it: what is in it shall find its own before
+        // what hangs on it does, which would be cut off.
+        let (names, rest): (Vec<_>, Vec<_>) = interest.entry_ids().into_iter().partition(is_name);
+        for entry in names.into_iter().chain(rest) {
             self.offer(place, entry);
         }
         if let Some(link) = self.links.get_mut(place) {
@@ -344,7 +355,7 @@ impl<N: Neighbour> Shard<N> {
             return;
         };
         let to = link.neighbour.standing();
-        let loop_detection = entry.subject.starts_with(b"$LDS.");
+        let loop_detection = entry.subject.starts_with(LOOP_DETECTION);
         let counts = |id: &SubId| {
             let Some(sub) = account.interest.sub(*id) else {
                 return 0;
