@@ -2,109 +2,31 @@
 //! exports and imports).
 #![allow(clippy::unwrap_used)]
 
+#[allow(dead_code)] // The simulation uses all of it.
+#[path = "../../tests/sim/model.rs"]
+mod model;
 mod world;
-
-use std::fmt::Write as _;
 
 use proptest::prelude::*;
 
+use model::{Import, Kind, Model, Place, Want};
 use world::World;
 
 const ACCOUNTS: [&str; 4] = ["A", "B", "C", "D"];
 /// Of each account, on different threads if there are several.
 const CLIENTS: usize = 2;
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kind {
-    Stream,
-    Service,
-}
-
-/// An import: everybody exports streams on `s.*` and services on `q.*`, and the local pattern has another
-/// first token.
-#[derive(Clone, Debug)]
-struct Import {
-    importer: usize,
-    exporter: usize,
-    kind: Kind,
-    local: &'static str,
-}
-
-impl Import {
-    fn exported(&self) -> &'static str {
-        match self.kind {
-            Kind::Stream => "s",
-            Kind::Service => "q",
-        }
+fn sharing(imports: &[Import]) -> Model {
+    Model {
+        imports: imports.to_vec(),
+        ..Model::default()
     }
 }
 
-fn config(imports: &[Import]) -> String {
-    let mut text = String::from("accounts {\n");
-    for (number, name) in ACCOUNTS.iter().enumerate() {
-        let mut list = String::new();
-        for import in imports.iter().filter(|import| import.importer == number) {
-            let (exporter, from) = (ACCOUNTS[import.exporter], import.exported());
-            let kind = if import.kind == Kind::Stream {
-                "stream"
-            } else {
-                "service"
-            };
-            let local = import.local;
-            writeln!(
-                list,
-                "{{{kind}: {{account: {exporter}, subject: \"{from}.*\"}}, to: \"{local}.*\"}}"
-            )
-            .unwrap();
-        }
-        writeln!(
-            text,
-            "{name} {{ users: [{{user: {name}, password: p}}], exports: [{{stream: \"s.*\"}}, {{service: \
-             \"q.*\"}}], imports: [\n{list}] }}"
-        )
-        .unwrap();
-    }
-    text + "}"
-}
-
-/// Who gets a message, and under which subject: what a publish in an account comes to, one entry for each
-/// copy. `hops` stops what is a cycle.
-fn deliveries(
-    imports: &[Import],
-    wanted: &[(usize, &'static str)],
-    account: usize,
-    subject: &str,
-    out: &mut Vec<(usize, String, String)>,
-) {
-    let matches = |pattern: &str, subject: &str| {
-        petiole_core::subject::matches(pattern.as_bytes(), subject.as_bytes())
-    };
-    let of = |account: usize| {
-        wanted
-            .iter()
-            .filter(move |(client, _)| client / CLIENTS == account)
-    };
-    for (client, pattern) in of(account) {
-        if matches(pattern, subject) {
-            out.push((*client, subject.into(), (*pattern).into()));
-        }
-    }
-    let (first, rest) = subject.split_once('.').unwrap();
-    for import in imports {
-        // A stream: whoever wants its local name here, once for each import.
-        if import.kind == Kind::Stream && import.exporter == account && first == import.exported() {
-            let local = format!("{}.{rest}", import.local);
-            for (client, pattern) in of(import.importer) {
-                if matches(pattern, &local) {
-                    out.push((*client, local.clone(), (*pattern).into()));
-                }
-            }
-        }
-        // A request: it is published there.
-        if import.kind == Kind::Service && import.importer == account && first == import.local {
-            let there = format!("{}.{rest}", import.exported());
-            deliveries(imports, wanted, import.exporter, &there, out);
-        }
+fn place_of(client: usize) -> Place {
+    Place {
+        server: 0,
+        account: client / CLIENTS,
     }
 }
 
@@ -120,6 +42,7 @@ fn imports() -> impl Strategy<Value = Vec<Import>> {
     let local = prop::sample::select(vec!["s", "q", "x", "y"]);
     let import = (0..4usize, 0..4usize, kind, local);
     let import = import.prop_map(|(one, other, kind, local)| Import {
+        server: 0,
         // Always from an account further on: nothing comes back.
         importer: one.min(other),
         exporter: one.max(other),
@@ -134,7 +57,7 @@ fn imports() -> impl Strategy<Value = Vec<Import>> {
                 Kind::Stream => "",
                 Kind::Service => import.local,
             };
-            (import.importer, import.exporter, import.kind as u8, local)
+            (import.importer, import.exporter, import.kind, local)
         };
         all.sort_by_key(key);
         all.dedup_by_key(|import| key(import));
@@ -161,7 +84,8 @@ proptest! {
 
     #[test]
     fn what_is_shared_arrives(imports in imports(), steps in steps(), threads in 1..4usize) {
-        let mut world = World::new(threads, &config(&imports));
+        let model = sharing(&imports);
+        let mut world = World::new(threads, &model.accounts(0, &ACCOUNTS));
         for account in ACCOUNTS {
             for _ in 0..CLIENTS {
                 world.client(account);
@@ -184,8 +108,20 @@ proptest! {
                     let subject = format!("{first}.{rest}");
                     world.say(client, &format!("PUB {subject} 1\r\nx\r\n"));
                     world.settle();
-                    let mut due = Vec::new();
-                    deliveries(&imports, &wanted, client / CLIENTS, &subject, &mut due);
+                    let wants = wanted.iter().zip(0..).map(|((client, subject), number)| Want {
+                        number,
+                        owner: *client as u32,
+                        place: place_of(*client),
+                        subject,
+                        queue: None,
+                    });
+                    let wants: Vec<Want<'_>> = wants.collect();
+                    let outcome = model.publish(&wants, place_of(client), &subject, None);
+                    let copy = |(number, subject): (u64, String)| {
+                        let (client, pattern) = wanted[number as usize];
+                        (client, subject, pattern.to_owned())
+                    };
+                    let mut due: Vec<_> = outcome.plain.into_iter().map(copy).collect();
                     due.sort();
                     let mut got = Vec::new();
                     for (client, heard) in world.hear().iter().enumerate() {
@@ -208,13 +144,14 @@ proptest! {
 #[test]
 fn messages_of_other_accounts_end_what_counts_them() {
     let import = Import {
+        server: 0,
         importer: 1,
         exporter: 0,
         kind: Kind::Stream,
         local: "x",
     };
     for threads in 1..3 {
-        let mut world = World::new(threads, &config(std::slice::from_ref(&import)));
+        let mut world = World::new(threads, &sharing(&[import]).accounts(0, &ACCOUNTS));
         world.client("A");
         world.client("B");
         world.leaf("B", "below");

@@ -6,7 +6,8 @@ use std::time::Duration;
 use petiole_core::random::Random;
 use petiole_core::time::Instant;
 
-use crate::oracle::{HEADER, Oracle, Place, Sub};
+use crate::model::Place;
+use crate::oracle::{HEADER, Oracle, Sub};
 
 /// A client pings this often, and gives up at the third unanswered.
 const PING_EVERY: Duration = Duration::from_secs(20);
@@ -16,7 +17,9 @@ const PATIENCE: Duration = Duration::from_secs(20);
 /// One client through all its connections.
 #[derive(Debug)]
 pub(crate) struct Client {
-    pub(crate) leaf: usize,
+    pub(crate) place: Place,
+    /// What it says to prove who it is.
+    login: String,
     pub(crate) conn: Option<usize>,
     /// Names the connection; its subscriptions and messages go by it.
     pub(crate) owner: u32,
@@ -44,9 +47,16 @@ pub(crate) struct Client {
 }
 
 impl Client {
-    pub(crate) fn new(leaf: usize) -> Self {
+    /// One of an account of a server, with the user of this name.
+    pub(crate) fn new(place: Place, user: Option<&str>) -> Self {
+        let login = user.map(|user| format!("\"user\":\"{user}\",\"pass\":\"p\","));
+        Client::of(place, login.unwrap_or_default())
+    }
+
+    fn of(place: Place, login: String) -> Self {
         Client {
-            leaf,
+            place,
+            login,
             conn: None,
             owner: 0,
             out: Vec::new(),
@@ -69,10 +79,6 @@ impl Client {
         }
     }
 
-    pub(crate) fn place(&self) -> Place {
-        Place::Leaf(self.leaf)
-    }
-
     /// A new connection.
     pub(crate) fn connected(&mut self, now: Instant, conn: usize, owner: u32, rng: &mut Random) {
         *self = Client {
@@ -83,19 +89,17 @@ impl Client {
             echo: rng.below(4) != 0,
             headers: rng.below(5) != 0,
             next_ping: now + PING_EVERY,
-            ..Client::new(self.leaf)
+            ..Client::of(self.place, std::mem::take(&mut self.login))
         };
     }
 
     /// The connection is gone.
     pub(crate) fn lost(&mut self, now: Instant, oracle: &mut Oracle, rng: &mut Random) {
-        oracle
-            .subs
-            .retain(|_, sub| sub.owner != self.owner || sub.place != Place::Leaf(self.leaf));
+        oracle.subs.retain(|_, sub| sub.owner != self.owner);
         *self = Client {
             wanted: self.wanted,
             retry_at: now + Duration::from_millis(rng.below(1500)),
-            ..Client::new(self.leaf)
+            ..Client::of(self.place, std::mem::take(&mut self.login))
         };
     }
 
@@ -129,7 +133,7 @@ impl Client {
         }
         let sub = Sub {
             number,
-            place: self.place(),
+            place: self.place,
             subject: subject.to_owned(),
             queue: queue.map(str::to_owned),
             owner: self.owner,
@@ -169,7 +173,7 @@ impl Client {
         message.size = size;
         message.header = self.headers && rng.below(6) == 0;
         let header = message.header;
-        let body = oracle.publish(self.place(), message);
+        let body = oracle.publish(self.place, message);
         let reply = reply.map(|r| format!(" {r}")).unwrap_or_default();
         if header {
             self.say(&format!(
@@ -215,9 +219,9 @@ impl Client {
                 assert!(!self.greeted || line.contains("\"ldm\":true"), "{line}");
                 if !self.greeted {
                     self.greeted = true;
-                    let (echo, headers) = (self.echo, self.headers);
+                    let (echo, headers, login) = (self.echo, self.headers, self.login.clone());
                     self.say(&format!(
-                        "CONNECT {{\"verbose\":false,\"pedantic\":false,\"echo\":{echo},\
+                        "CONNECT {{{login}\"verbose\":false,\"pedantic\":false,\"echo\":{echo},\
                          \"headers\":{headers},\"no_responders\":{headers},\"protocol\":1}}"
                     ));
                     self.ping();
@@ -294,7 +298,7 @@ impl Client {
                 .find(|sub| sub.number == number)
                 .unwrap_or_else(|| panic!("{subject} for {sid}, which is not subscribed")),
         };
-        assert_eq!((sub.owner, sub.place), (self.owner, Place::Leaf(self.leaf)));
+        assert_eq!((sub.owner, sub.place), (self.owner, self.place));
         // It is not one of the messages that UNSUB counts.
         if header.starts_with(b"NATS/1.0 503") {
             oracle.no_responders(subject);
@@ -310,7 +314,7 @@ impl Client {
         if sub.is_used_up()
             && let Some(sub) = oracle.subs.remove(&number)
         {
-            oracle.ended.extend(sub.queue.clone());
+            oracle.ended.push(sub.clone());
             if !settled {
                 self.leaving.push(sub);
             }

@@ -6,10 +6,9 @@ use std::time::Duration;
 use petiole_core::random::Random;
 use petiole_core::time::Instant;
 
-use crate::oracle::{HEADER, Key, Oracle, Place, matches};
-
-/// Interest with its weights; 1 for the plain.
-pub(crate) type Map = BTreeMap<Key, u32>;
+use crate::model::{Map, Place, count, matches};
+use crate::oracle::{HEADER, Oracle};
+use crate::wire::{self, Heard, Interest, Op};
 
 /// The hub pings this often, and gives up at the third unanswered.
 const PING_EVERY: Duration = Duration::from_secs(4);
@@ -21,11 +20,9 @@ pub(crate) struct HubLink {
     pub(crate) name: String,
     pub(crate) is_open: bool,
     /// What the leaf wants.
-    pub(crate) interest: Map,
+    pub(crate) wanted: Interest,
     /// What the leaf was told.
-    pub(crate) told: Map,
-    /// What the leaf was ever told.
-    ever: BTreeSet<Key>,
+    pub(crate) told: Interest,
     input: Vec<u8>,
     pings: u32,
     next_ping: Instant,
@@ -40,7 +37,9 @@ pub(crate) struct HubLink {
 /// A hub with its links and clients.
 #[derive(Debug)]
 pub(crate) struct Hub {
-    pub(crate) number: usize,
+    number: usize,
+    /// It has one account.
+    pub(crate) place: Place,
     pub(crate) up: bool,
     pub(crate) links: BTreeMap<usize, HubLink>,
     /// Connections of its own clients, by owner: whether it answers requests.
@@ -49,29 +48,22 @@ pub(crate) struct Hub {
     advertises_cluster: bool,
 }
 
-fn text(bytes: &[u8]) -> String {
-    String::from_utf8(bytes.to_vec()).expect("names are text")
-}
-
 fn field(json: &str, name: &str) -> Option<String> {
     let from = json.find(&format!("\"{name}\":\""))? + name.len() + 4;
     Some(json[from..].split('"').next()?.to_owned())
 }
 
 impl Hub {
-    pub(crate) fn new(number: usize, rng: &mut Random) -> Self {
+    pub(crate) fn new(number: usize, place: Place, rng: &mut Random) -> Self {
         Hub {
             number,
+            place,
             up: true,
             links: BTreeMap::new(),
             clients: BTreeMap::new(),
             ids: 0,
             advertises_cluster: rng.below(2) == 0,
         }
-    }
-
-    fn place(&self) -> Place {
-        Place::Hub(self.number)
     }
 
     fn info(&self, extra: &str) -> String {
@@ -95,9 +87,8 @@ impl Hub {
             out: self.info(&extra).into_bytes(),
             name: String::new(),
             is_open: false,
-            interest: Map::new(),
-            told: Map::new(),
-            ever: BTreeSet::new(),
+            wanted: Interest::default(),
+            told: Interest::default(),
             input: Vec::new(),
             pings: 0,
             next_ping: now + Duration::from_secs(1),
@@ -143,22 +134,25 @@ impl Hub {
         oracle: &mut Oracle,
         rng: &mut Random,
     ) -> Option<usize> {
-        let end = buf.windows(2).position(|two| two == b"\r\n")?;
-        let line = text(&buf[..end]);
-        let len = end + 2;
-        let words: Vec<&str> = line.split(' ').collect();
+        let (op, len) = wire::next(buf)?;
         let link = self.links.get_mut(&conn)?;
+        let words = match op {
+            Op::Message(heard) => {
+                assert!(link.is_open, "before the welcome: {heard:?}");
+                link.told.check(&heard);
+                self.route(Some(conn), &heard, oracle, rng);
+                return Some(len);
+            }
+            Op::Line(words) => words,
+        };
         match words[0] {
             "CONNECT" => {
                 assert!(!link.is_open, "a second CONNECT");
-                self.connected(conn, &line, oracle, rng);
-                return Some(len);
+                self.connected(conn, words[1], oracle, rng);
             }
-            "PING" => {
-                link.out.extend_from_slice(b"PONG\r\n");
-                return Some(len);
-            }
+            "PING" => link.out.extend_from_slice(b"PONG\r\n"),
             "-ERR" => {
+                let line = words.join(" ");
                 let mild = [
                     "'Stale Connection'",
                     "'Stale Leaf Node Connection - Closing'",
@@ -167,87 +161,17 @@ impl Hub {
                     mild.iter().any(|m| line.contains(m)),
                     "the leaf says {line}"
                 );
-                return Some(len);
             }
-            _ => {}
-        }
-        assert!(link.is_open, "before the welcome: {line}");
-        match words[0] {
+            _ if !link.is_open => panic!("before the welcome: {words:?}"),
             "PONG" => {
                 assert!(link.pings > 0, "a PONG without PING");
                 link.pings -= 1;
             }
-            "LS+" => {
-                let (key, weight) = match words[..] {
-                    [_, subject] => ((subject.to_owned(), None), 1),
-                    [_, subject, queue, weight] => (
-                        (subject.to_owned(), Some(queue.to_owned())),
-                        weight.parse().expect("a weight"),
-                    ),
-                    _ => panic!("malformed: {line}"),
-                };
-                assert!(weight > 0, "no weight: {line}");
-                let before = link.interest.insert(key, weight);
-                assert!(before != Some(weight), "said twice: {line}");
+            "LS+" | "LS-" => {
+                link.wanted.note(&words);
                 self.advertise(oracle);
             }
-            "LS-" => {
-                let key = match words[..] {
-                    [_, subject] => (subject.to_owned(), None),
-                    [_, subject, queue] => (subject.to_owned(), Some(queue.to_owned())),
-                    _ => panic!("malformed: {line}"),
-                };
-                assert!(link.interest.remove(&key).is_some(), "never said: {line}");
-                self.advertise(oracle);
-            }
-            verb @ ("LMSG" | "HMSG") => {
-                let sizes = if verb == "HMSG" { 2 } else { 1 };
-                let names = &words[1..words.len() - sizes];
-                let size: usize = words[words.len() - 1].parse().expect("a size");
-                let header: usize = if sizes == 2 {
-                    words[words.len() - 2].parse().expect("a size")
-                } else {
-                    0
-                };
-                let (subject, reply, queues): (&str, Option<&str>, &[&str]) = match names {
-                    [subject] => (subject, None, &[]),
-                    [subject, reply] => (subject, Some(reply), &[]),
-                    [subject, "|", queues @ ..] => (subject, None, queues),
-                    [subject, "+", reply, queues @ ..] => (subject, Some(reply), queues),
-                    _ => panic!("malformed: {line}"),
-                };
-                if buf.len() < len + size + 2 {
-                    return None;
-                }
-                assert!(
-                    &buf[len + size..len + size + 2] == b"\r\n",
-                    "size of {line}"
-                );
-                assert!(
-                    link.ever
-                        .iter()
-                        .any(|(pattern, _)| matches(pattern, subject)),
-                    "never asked for: {line}"
-                );
-                for queue in queues {
-                    assert!(
-                        link.ever.iter().any(|(pattern, group)| {
-                            group.as_deref() == Some(queue) && matches(pattern, subject)
-                        }),
-                        "{queue} never asked for: {line}"
-                    );
-                }
-                let body = &buf[len..len + size];
-                let heard = Heard {
-                    subject,
-                    reply,
-                    body,
-                    header,
-                };
-                self.route(Some(conn), &heard, Some(queues), oracle, rng);
-                return Some(len + size + 2);
-            }
-            _ => panic!("not of the protocol: {line}"),
+            _ => panic!("not of the protocol: {words:?}"),
         }
         Some(len)
     }
@@ -286,7 +210,7 @@ impl Hub {
         let mut own = Map::new();
         own.insert((format!("$LDS.hub{}", self.number), None), 1);
         for sub in oracle.subs.values() {
-            if sub.place == self.place() {
+            if sub.place == self.place {
                 count(&mut own, sub.key(), 1);
             }
         }
@@ -295,7 +219,7 @@ impl Hub {
             let mut wanted = own.clone();
             for (other, link) in &self.links {
                 if *other != conn && link.is_open {
-                    for (key, weight) in &link.interest {
+                    for (key, weight) in &link.wanted.now {
                         count(&mut wanted, key.clone(), *weight);
                     }
                 }
@@ -306,21 +230,24 @@ impl Hub {
             if !link.is_open {
                 continue;
             }
-            for key in link.told.keys().filter(|key| !wanted.contains_key(key)) {
-                let queue = key.1.as_ref().map(|q| format!(" {q}")).unwrap_or_default();
-                link.out
-                    .extend_from_slice(format!("LS- {}{queue}\r\n", key.0).as_bytes());
+            let told = &link.told.now;
+            let gone = told.keys().filter(|key| !wanted.contains_key(key));
+            let gone = gone.map(|(subject, queue)| match queue {
+                Some(queue) => format!("LS- {subject} {queue}"),
+                None => format!("LS- {subject}"),
+            });
+            let new = wanted
+                .iter()
+                .filter(|(key, weight)| told.get(key) != Some(*weight));
+            let new = new.map(|((subject, queue), weight)| match queue {
+                Some(queue) => format!("LS+ {subject} {queue} {weight}"),
+                None => format!("LS+ {subject}"),
+            });
+            for line in gone.chain(new).collect::<Vec<_>>() {
+                link.told.note(&line.split(' ').collect::<Vec<_>>());
+                link.out.extend_from_slice(line.as_bytes());
+                link.out.extend_from_slice(b"\r\n");
             }
-            for (key, weight) in &wanted {
-                if link.told.get(key) != Some(weight) {
-                    let queue = key.1.as_ref().map(|q| format!(" {q} {weight}"));
-                    let queue = queue.unwrap_or_default();
-                    link.out
-                        .extend_from_slice(format!("LS+ {}{queue}\r\n", key.0).as_bytes());
-                    link.ever.insert(key.clone());
-                }
-            }
-            link.told = wanted;
         }
     }
 
@@ -338,27 +265,27 @@ impl Hub {
         message.size = size;
         message.header = rng.below(6) == 0;
         let header = if message.header { HEADER.len() } else { 0 };
-        let body = oracle.publish(self.place(), message);
+        let body = oracle.publish(self.place, message);
         let heard = Heard {
             subject,
             reply,
+            queues: Vec::new(),
             body: &body,
             header,
         };
-        self.route(None, &heard, None, oracle, rng);
+        self.route(None, &heard, oracle, rng);
     }
 
     fn route(
         &mut self,
         from: Option<usize>,
         heard: &Heard<'_>,
-        named: Option<&[&str]>,
         oracle: &mut Oracle,
         rng: &mut Random,
     ) {
         let mut chosen: Vec<u64> = Vec::new();
         let mut groups: BTreeMap<String, Vec<u64>> = BTreeMap::new();
-        for sub in oracle.subs.values().filter(|sub| sub.place == self.place()) {
+        for sub in oracle.subs.values().filter(|sub| sub.place == self.place) {
             if matches(&sub.subject, heard.subject) {
                 match &sub.queue {
                     None => chosen.push(sub.number),
@@ -372,7 +299,7 @@ impl Hub {
             if from == Some(*conn) || !link.is_open {
                 continue;
             }
-            for ((pattern, queue), weight) in &link.interest {
+            for ((pattern, queue), weight) in &link.wanted.now {
                 if matches(pattern, heard.subject) {
                     match queue {
                         None => {
@@ -388,7 +315,7 @@ impl Hub {
         }
         let all: BTreeSet<String> = groups.keys().chain(distant.keys()).cloned().collect();
         for queue in all {
-            if named.is_some_and(|named| !named.contains(&&*queue)) {
+            if from.is_some() && !heard.queues.contains(&&*queue) {
                 continue;
             }
             if let Some(members) = groups.get(&queue) {
@@ -434,42 +361,5 @@ impl Hub {
                 link.out.extend_from_slice(b"PING\r\n");
             }
         }
-    }
-}
-
-/// Plain interest is there or not, that of queue groups adds up.
-pub(crate) fn count(map: &mut Map, key: Key, weight: u32) {
-    if key.1.is_none() {
-        map.insert(key, 1);
-    } else {
-        *map.entry(key).or_default() += weight;
-    }
-}
-
-/// A message as it stands on the wire.
-struct Heard<'a> {
-    subject: &'a str,
-    reply: Option<&'a str>,
-    body: &'a [u8],
-    header: usize,
-}
-
-impl Heard<'_> {
-    fn word(&self, queues: &[String], out: &mut Vec<u8>) {
-        let verb = if self.header > 0 { "HMSG" } else { "LMSG" };
-        let mut line = format!("{verb} {}", self.subject);
-        match (self.reply, queues) {
-            (None, []) => {}
-            (Some(reply), []) => line += &format!(" {reply}"),
-            (None, queues) => line += &format!(" | {}", queues.join(" ")),
-            (Some(reply), queues) => line += &format!(" + {reply} {}", queues.join(" ")),
-        }
-        if self.header > 0 {
-            line += &format!(" {}", self.header);
-        }
-        line += &format!(" {}\r\n", self.body.len());
-        out.extend_from_slice(line.as_bytes());
-        out.extend_from_slice(self.body);
-        out.extend_from_slice(b"\r\n");
     }
 }

@@ -1,34 +1,40 @@
-//! Leafs in a simulated world: hubs, clients and wires are models, time is a number, chance is one
-//! seeded generator. Nothing here opens a socket, reads a clock or sleeps.
+//! Servers of ours in a simulated world: gateways and hubs of several threads, below each other or below
+//! hubs of others; clients, wires and what breaks are models, time is a number, chance is one seeded
+//! generator. Nothing here opens a socket, reads a clock or sleeps.
 //!
-//! `SIM_SEEDS=n` sets how many worlds are tried, `SIM_SEED=n` replays one.
+//! Of each kind of world (`SIM`, `SIM_TREE`, `SIM_SHARING`, `SIM_RING`) `SIM_TREE_SEEDS=n` sets how many are
+//! tried, and `SIM_TREE_SEED=n` replays one and shows what its servers log.
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod agenda;
+mod checks;
 mod client;
+mod deeds;
 mod hub;
 mod line;
+mod model;
 mod oracle;
 mod pipe;
+mod plan;
 mod seeds;
+mod server;
+mod wire;
 mod world;
 
 use std::time::Duration;
 
+use petiole_core::random::Random;
+
+use oracle::Record;
+use plan::Plan;
 use world::World;
 
-/// What happened in a world, for the record.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Tally {
-    delivered: u64,
-    required: u64,
-    end: u64,
-}
-
 /// One world from its beginning to its end.
-fn story(seed: u64) -> Tally {
-    let mut world = World::new(seed);
+fn story(seed: u64, plan: fn(&mut Random) -> Plan) -> Record {
+    let mut rng = Random::new(seed);
+    let plan = plan(&mut rng);
+    let mut world = World::new(rng, plan);
     world.run_for(Duration::from_millis(1500));
     for _ in 0..1 + world.rng.below(3) {
         let faults = world.rng.below(4) > 0;
@@ -45,29 +51,56 @@ fn story(seed: u64) -> Tally {
         world.calm_down();
         world.check_interest();
         world.probe();
+        world.let_rings_close();
     }
     world.calm_down();
     world.finish();
-    Tally {
-        delivered: world.oracle.delivered,
-        required: world.oracle.required,
+    Record {
         end: world.agenda.now.as_nanos(),
+        ..world.oracle.record
     }
 }
 
-#[test]
-fn worlds_keep_their_promises() {
-    let worlds = seeds::try_out("SIM", 1000, story);
-    let count = worlds.len() as u64;
-    let delivered: u64 = worlds.iter().map(|(_, tally)| tally.delivered).sum();
-    let required: u64 = worlds.iter().map(|(_, tally)| tally.required).sum();
-    println!("{count} worlds, {delivered} deliveries, {required} of them checked to arrive");
+/// Worlds of a kind, and what happened in all of them.
+fn worlds(prefix: &str, count: u64, plan: fn(&mut Random) -> Plan) -> Record {
+    let worlds = seeds::try_out(prefix, count, |seed| story(seed, plan));
+    let mut sum = Record::default();
+    for (_, record) in &worlds {
+        sum.add(record);
+    }
+    println!("{} worlds: {sum:?}", worlds.len());
     // A world in which nothing happens would keep its promises, too.
-    assert!(delivered >= count * 20 && required >= count * 2);
+    let count = worlds.len() as u64;
+    assert!(sum.delivered >= count * 20 && sum.required >= count * 2);
+    sum
+}
+
+#[test]
+fn gateways_below_hubs_of_others() {
+    worlds("SIM", 1000, Plan::gateways);
+}
+
+#[test]
+fn trees_of_servers() {
+    worlds("SIM_TREE", 500, Plan::trees);
+}
+
+#[test]
+fn accounts_that_share() {
+    let sum = worlds("SIM_SHARING", 500, Plan::sharing);
+    assert!(sum.imported >= sum.required / 30 && sum.answers >= sum.delivered / 1000);
+}
+
+#[test]
+fn rings_are_broken() {
+    let sum = worlds("SIM_RING", 200, Plan::rings);
+    assert!(sum.mistaken <= sum.closings / 20);
 }
 
 /// The same seed tells the same story.
 #[test]
 fn a_seed_replays() {
-    assert_eq!(story(42), story(42));
+    for plan in [Plan::gateways, Plan::trees, Plan::sharing, Plan::rings] {
+        assert_eq!(story(42, plan), story(42, plan));
+    }
 }

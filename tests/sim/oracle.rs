@@ -1,16 +1,9 @@
 //! Who must, may and must not get each message.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
 
-/// Where a client is attached.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Place {
-    Leaf(usize),
-    Hub(usize),
-}
-
-/// A subject and a queue group.
-pub(crate) type Key = (String, Option<String>);
+use crate::model::{Copies, Key, Model, Outcome, Place, Reach, Want, matches};
 
 /// One subscription of a client, never used again for another.
 #[derive(Clone, Debug)]
@@ -30,6 +23,16 @@ impl Sub {
         (self.subject.clone(), self.queue.clone())
     }
 
+    fn want(&self) -> Want<'_> {
+        Want {
+            number: self.number,
+            owner: self.owner,
+            place: self.place,
+            subject: &self.subject,
+            queue: self.queue.as_deref(),
+        }
+    }
+
     pub(crate) fn is_used_up(&self) -> bool {
         self.max.is_some_and(|max| self.delivered >= max)
     }
@@ -44,56 +47,88 @@ pub(crate) struct Message {
     pub(crate) reply: Option<String>,
     pub(crate) header: bool,
     pub(crate) size: usize,
-    must: Vec<u64>,
-    must_groups: Vec<String>,
-    got: Vec<u64>,
-    taken: Vec<String>,
+    reach: Rc<Reach>,
+    /// What it has to come to; `None`: that is not known.
+    due: Option<Outcome>,
+    /// Each with the subject it had.
+    got: Vec<(u64, String)>,
+    /// Groups, and who of them.
+    taken: Vec<(String, u64)>,
+}
+
+/// How strictly the world keeps its promises.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Order {
+    #[default]
+    Strict,
+    /// There may be a loop until it is found: then a message goes around, but not for long, and comes to
+    /// the same subscription at most so many times.
+    Loops { most: usize },
+}
+
+/// What happened, for the record.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Record {
+    pub(crate) delivered: u64,
+    /// Deliveries that had to be.
+    pub(crate) required: u64,
+    /// Of these, those through an import.
+    pub(crate) imported: u64,
+    /// Answers that came back from another account.
+    pub(crate) answers: u64,
+    /// Probes while a ring might close.
+    pub(crate) closings: u64,
+    /// Of these, those at which a link beside the ring was lost.
+    pub(crate) mistaken: u64,
+    /// When it was over, in nanoseconds.
+    pub(crate) end: u64,
+}
+
+impl Record {
+    pub(crate) fn add(&mut self, other: &Record) {
+        self.delivered += other.delivered;
+        self.required += other.required;
+        self.imported += other.imported;
+        self.answers += other.answers;
+        self.closings += other.closings;
+        self.mistaken += other.mistaken;
+        self.end += other.end;
+    }
 }
 
 /// All messages and all subscriptions of the world.
 #[derive(Debug, Default)]
 pub(crate) struct Oracle {
+    /// What is joined for sure.
+    pub(crate) model: Model,
+    /// By which ways messages may come.
+    ways: Model,
+    /// Links of which one is too many.
+    ring: Vec<usize>,
+    order: Order,
     /// Subscriptions as their owners see them.
     pub(crate) subs: BTreeMap<u64, Sub>,
     messages: Vec<Message>,
     requests: BTreeMap<String, usize>,
+    /// Replies as services show them, the requests, and where answers are published.
+    renamed: BTreeMap<String, (usize, Option<Place>)>,
+    /// Requests that a service has answered for those who can hear it.
+    answered: BTreeSet<usize>,
+    reaches: BTreeMap<(Place, String), Rc<Reach>>,
     last: BTreeMap<(u64, u32), usize>,
     numbers: u64,
     /// Everything is connected and nothing else changes: what is published now must arrive.
     pub(crate) probing: bool,
-    /// Groups of which a member had its last message while probing: a server that has not heard of
-    /// that may still choose it.
-    pub(crate) ended: BTreeSet<String>,
-    /// Deliveries, for the record.
-    pub(crate) delivered: u64,
-    /// Deliveries that had to be.
-    pub(crate) required: u64,
+    /// Subscriptions that had their last message while probing: a server that has not heard of that may
+    /// still choose them.
+    pub(crate) ended: Vec<Sub>,
+    pub(crate) record: Record,
 }
 
 pub(crate) const HEADER: &[u8] = b"NATS/1.0\r\nKind: sim\r\n\r\n";
 
-/// Whether `subject` is matched by `pattern`, written down a second time.
-pub(crate) fn matches(pattern: &str, subject: &str) -> bool {
-    let (mut pattern, mut subject) = (pattern.split('.'), subject.split('.'));
-    loop {
-        match (pattern.next(), subject.next()) {
-            (Some(">"), Some(_)) | (None, None) => return true,
-            (Some(p), Some(s)) if p == "*" || p == s => {}
-            _ => return false,
-        }
-    }
-}
-
-fn reaches(from: Place, to: Place) -> bool {
-    match (from, to) {
-        (a, b) if a == b => true,
-        (Place::Leaf(_), Place::Leaf(_)) => true,
-        (Place::Leaf(leaf), Place::Hub(hub)) | (Place::Hub(hub), Place::Leaf(leaf)) => {
-            hub == 0 || leaf == 0
-        }
-        (Place::Hub(_), Place::Hub(_)) => false,
-    }
-}
+/// What services add to the header of a request.
+const REQUEST_INFO: &str = "Nats-Request-Info: ";
 
 fn payload(index: usize, size: usize) -> Vec<u8> {
     let mut bytes = format!("{index}:").into_bytes();
@@ -106,41 +141,97 @@ fn payload(index: usize, size: usize) -> Vec<u8> {
     bytes
 }
 
+fn is_renamed(reply: &str) -> bool {
+    reply.starts_with("_R_.")
+}
+
 impl Oracle {
     pub(crate) fn number(&mut self) -> u64 {
         self.numbers += 1;
         self.numbers
     }
 
+    /// Of a world that is joined so, with a ring of these links.
+    pub(crate) fn new(model: Model, ring: Vec<usize>) -> Self {
+        let mut oracle = Oracle {
+            ways: model.clone(),
+            model,
+            ring,
+            ..Oracle::default()
+        };
+        oracle.break_ring(None);
+        oracle
+    }
+
+    /// From here on a ring is broken at this link. `None`: that is not known, so it is as good as broken
+    /// everywhere for what must arrive, and anywhere for what may.
+    pub(crate) fn break_ring(&mut self, at: Option<usize>) {
+        let ring = &self.ring;
+        self.order = match at {
+            None if !ring.is_empty() => Order::Loops {
+                most: 2 * ring.len(),
+            },
+            _ => Order::Strict,
+        };
+        let all = ring.iter().copied();
+        let one = at.or(ring.first().copied());
+        self.model.cut = all.filter(|link| at.is_none_or(|at| at == *link)).collect();
+        self.ways.cut = one.into_iter().collect();
+        self.reaches.clear();
+    }
+
+    pub(crate) fn wants(&self) -> Vec<Want<'_>> {
+        self.subs.values().map(Sub::want).collect()
+    }
+
     /// A message is about to be sent; answers its body (header and payload).
     pub(crate) fn publish(&mut self, from: Place, message: Message) -> Vec<u8> {
         let mut message = message;
         let index = self.messages.len();
+        let reach = self.reaches.entry((from, message.subject.clone()));
+        let reach = reach.or_insert_with(|| Rc::new(self.ways.reach(from, &message.subject)));
+        message.reach = reach.clone();
         if self.probing {
-            let eligible = |sub: &&Sub| message.echo || sub.owner != message.publisher;
-            let heard: Vec<&Sub> = self
-                .subs
-                .values()
-                .filter(|sub| reaches(from, sub.place) && matches(&sub.subject, &message.subject))
-                .collect();
-            for sub in heard.iter().copied().filter(eligible) {
-                match &sub.queue {
-                    None if sub.max.is_none() => message.must.push(sub.number),
-                    Some(queue) => {
-                        let limited = heard
-                            .iter()
-                            .any(|other| other.queue == sub.queue && other.max.is_some());
-                        let limited = limited || self.ended.contains(queue);
-                        if !limited && !message.must_groups.contains(queue) {
-                            message.must_groups.push(queue.clone());
-                        }
-                    }
-                    None => {}
+            let model = &self.model;
+            let silent = (!message.echo).then_some(message.publisher);
+            let mut due = model.publish(&self.wants(), from, &message.subject, silent);
+            // Whoever counts its messages may have had the last one before a server hears of it: neither
+            // does it get this one for sure, nor anybody for whom it only comes because of that one.
+            let stays = |number: &u64| self.subs.get(number).is_some_and(|sub| sub.max.is_none());
+            let lasting = self.wants().into_iter().filter(|want| stays(&want.number));
+            let lasting: Vec<Want<'_>> = lasting.collect();
+            let sure = model.publish(&lasting, from, &message.subject, silent);
+            let mut perhaps = std::mem::replace(&mut due.plain, sure.plain);
+            perhaps.retain(|(number, _)| stays(number));
+            for copy in &due.plain {
+                if let Some(at) = perhaps.iter().position(|other| other == copy) {
+                    perhaps.swap_remove(at);
                 }
             }
+            due.perhaps.retain(|(number, _)| stays(number));
+            due.perhaps.extend(perhaps);
+            let limited = due
+                .groups
+                .iter()
+                .filter(|(_, among)| !among.iter().all(stays));
+            let mut limited: BTreeSet<String> = limited.map(|(name, _)| name.clone()).collect();
+            limited.extend(self.ended.iter().filter_map(|sub| sub.queue.clone()));
+            if is_renamed(&message.subject) {
+                // A group may have what is published anew in each account.
+                due.groups.clear();
+            }
+            due.groups.retain(|(name, _)| !limited.contains(name));
+            message.due = Some(due);
         }
         if let Some(reply) = &message.reply {
             self.requests.insert(reply.clone(), index);
+        }
+        if let Some((request, Some(at))) = self.renamed.get(&message.subject)
+            && let Some(reply) = &self.messages[*request].reply
+            && let answer = self.model.publish(&self.wants(), *at, reply, None)
+            && !answer.plain.is_empty()
+        {
+            self.answered.insert(*request);
         }
         let mut body = if message.header {
             HEADER.to_vec()
@@ -168,18 +259,67 @@ impl Oracle {
             .next()
             .and_then(|number| number.parse().ok())
             .unwrap_or_else(|| panic!("{sub:?} got a strange payload on {subject}: {text:?}"));
+        let request = self.messages.get(index).and_then(|message| {
+            let (request, _) = self.renamed.get(&message.subject)?;
+            Some((message.subject == subject, *request))
+        });
+        // An answer comes back through one or more accounts, which is where it gets another subject.
+        let returns = matches!(request, Some((false, _)));
+        if let Some((false, request)) = request {
+            let request = &self.messages[request];
+            assert!(
+                is_renamed(subject) || request.reply.as_deref() == Some(subject),
+                "answer {index} has come back as {subject}, the request was {request:?}"
+            );
+            self.record.answers += 1;
+        }
+        // It is published anew in each account of its way back.
+        let back = request.map_or(0, |(_, request)| self.messages[request].reach.domains);
         let message = self
             .messages
             .get_mut(index)
             .unwrap_or_else(|| panic!("message {index} was never sent"));
-        assert_eq!(message.subject, subject, "subject of message {index}");
-        assert_eq!(message.reply.as_deref(), reply, "reply of message {index}");
-        let expected: &[u8] = if message.header && keeps_headers {
-            HEADER
-        } else {
-            b""
+        let arrival = (sub.place, subject.to_owned());
+        let copies = match message.reach.copies.get(&arrival) {
+            _ if returns => Copies {
+                all: 1,
+                ..Copies::default()
+            },
+            Some(copies) => *copies,
+            None => panic!("message {index} must not be on {subject} at {sub:?}: {message:?}"),
         };
-        assert!(header == expected, "header of message {index}: {header:?}");
+        match (reply, &message.reply) {
+            (Some(seen), Some(_)) if copies.asked > 0 && is_renamed(seen) => {
+                let answers_at = copies.answers_at.filter(|_| copies.all == 1);
+                self.renamed.insert(seen.to_owned(), (index, answers_at));
+            }
+            (seen, sent) => {
+                let same = copies.asked < copies.all && seen == sent.as_deref();
+                let same = same || seen.is_none() && sent.is_none();
+                assert!(same, "reply of message {index}: {seen:?}, {copies:?}");
+            }
+        }
+        let lines = String::from_utf8_lossy(header);
+        let is_asked = lines.contains(REQUEST_INFO);
+        assert!(
+            !is_asked || copies.asked > 0,
+            "message {index} was no request"
+        );
+        assert!(
+            is_asked || copies.asked < copies.all || !keeps_headers,
+            "request {index} does not say whose it is"
+        );
+        if is_asked {
+            assert!(keeps_headers && lines.ends_with("\r\n\r\n"));
+            assert_eq!(lines.contains("Kind: sim"), message.header);
+        } else {
+            let expected: &[u8] = if message.header && keeps_headers {
+                HEADER
+            } else {
+                b""
+            };
+            assert!(header == expected, "header of message {index}: {header:?}");
+        }
         assert!(
             body == payload(index, message.size),
             "payload of message {index}"
@@ -193,20 +333,39 @@ impl Oracle {
             "echo of message {index} to {sub:?}"
         );
         if let Some(queue) = &sub.queue {
+            message.taken.push((queue.clone(), sub.number));
+            let times = message.taken.iter().filter(|(name, _)| name == queue);
+            let most = match self.order {
+                Order::Strict => message.reach.domains + back,
+                Order::Loops { most } => most,
+            };
             assert!(
-                !message.taken.contains(queue),
-                "message {index} on {subject}: group {queue} has taken it twice, now {sub:?}"
+                times.count() <= most,
+                "message {index} on {subject}: group {queue} has taken it too often, now {sub:?}"
             );
-            message.taken.push(queue.clone());
         }
-        message.got.push(sub.number);
-        self.delivered += 1;
+        let copy = (sub.number, arrival.1);
+        let earlier = message.got.iter().filter(|got| **got == copy).count();
+        let most = match self.order {
+            Order::Strict => copies.all,
+            Order::Loops { most } => most,
+        };
+        assert!(
+            earlier < most,
+            "message {index} on {subject} came to {sub:?} again"
+        );
+        message.got.push(copy);
+        self.record.delivered += 1;
         let last = self.last.insert((sub.number, message.publisher), index);
         assert!(
-            last.is_none_or(|last| last < index),
+            last.is_none_or(|last| last <= index)
+                || copies.all > 1
+                || returns
+                || self.order != Order::Strict,
             "message {index} came to {sub:?} after {last:?}"
         );
-        message.reply.clone()
+        // The requester is shown its own reply, those behind a service the one it made.
+        reply.map(str::to_owned)
     }
 
     /// The server says that nobody listens to a request.
@@ -214,42 +373,89 @@ impl Oracle {
         let index = self.requests.get(reply);
         let message = index.and_then(|index| self.messages.get(*index));
         let message = message.unwrap_or_else(|| panic!("503 for no request: {reply}"));
+        let due = message.due.as_ref().filter(|_| self.order == Order::Strict);
         assert!(
-            message.must.is_empty() && message.must_groups.is_empty(),
+            due.is_none_or(|due| due.plain.is_empty() && due.groups.is_empty()),
             "503 for {message:?}"
         );
     }
 
-    /// All that had to arrive has arrived.
-    pub(crate) fn check_musts(&mut self) {
+    /// All that had to arrive has arrived, and nothing else.
+    pub(crate) fn check_due(&mut self) {
+        let mut answers = BTreeSet::new();
+        for message in &self.messages {
+            answers.extend(message.got.iter().map(|(_, subject)| subject.clone()));
+        }
         for (index, message) in self.messages.iter_mut().enumerate() {
-            for sub in std::mem::take(&mut message.must) {
-                self.required += 1;
+            let Some(due) = message.due.take() else {
+                continue;
+            };
+            let times = |all: &[(u64, String)], copy: &(u64, String)| {
+                all.iter().filter(|other| *other == copy).count()
+            };
+            self.record.required += due.plain.len() as u64;
+            for copy in due.plain.iter().chain(&due.perhaps) {
+                let (least, got) = (times(&due.plain, copy), times(&message.got, copy));
+                let most = match self.order {
+                    Order::Strict => least + times(&due.perhaps, copy),
+                    Order::Loops { most } => most,
+                };
                 assert!(
-                    message.got.contains(&sub),
-                    "message {index} on {} never came to {:?}",
+                    (least..=most).contains(&got),
+                    "message {index} on {} came {got} times, not {least} to {most}, to {:?}",
                     message.subject,
-                    self.subs.get(&sub)
+                    self.subs.get(&copy.0)
                 );
             }
-            for group in std::mem::take(&mut message.must_groups) {
-                self.required += 1;
+            if self.order != Order::Strict {
+                continue;
+            }
+            let mut ended = self.ended.iter();
+            let is_certain = !ended.any(|sub| matches(&sub.subject, &message.subject));
+            for (number, subject) in message.got.iter().filter(|_| is_certain) {
+                let sub = self.subs.get(number).filter(|sub| sub.max.is_none());
+                let is_returned = message.subject != *subject && is_renamed(&message.subject);
+                let is_plain = sub.is_some_and(|sub| sub.queue.is_none());
+                let copy = (*number, subject.clone());
                 assert!(
-                    message.taken.contains(&group),
-                    "message {index} on {} came to nobody of group {group}: {:?}; {:?}",
-                    message.subject,
-                    (
-                        message.publisher,
-                        message.echo,
-                        &message.got,
-                        &message.taken
-                    ),
-                    self.subs
-                        .values()
-                        .filter(|s| s.queue.is_some())
-                        .collect::<Vec<_>>()
+                    !is_plain
+                        || is_returned
+                        || times(&due.plain, &copy) + times(&due.perhaps, &copy) > 0,
+                    "message {index} on {subject} came to {sub:?} for no reason"
                 );
             }
+            let imported = due
+                .plain
+                .iter()
+                .filter(|(_, subject)| *subject != message.subject);
+            self.record.imported += imported.count() as u64;
+            let names: BTreeSet<&String> = due.groups.iter().map(|(name, _)| name).collect();
+            for name in names {
+                let all = || due.groups.iter().filter(|(other, _)| other == name);
+                let among: BTreeSet<u64> = all().flat_map(|(_, among)| among.clone()).collect();
+                let takers = message.taken.iter().filter(|(group, _)| group == name);
+                let takers: Vec<u64> = takers.map(|(_, number)| *number).collect();
+                self.record.required += takers.len() as u64;
+                assert!(
+                    takers.len() == all().count() && takers.iter().all(|one| among.contains(one)),
+                    "message {index} on {}: group {name} is {:?}, and these had it: {takers:?}",
+                    message.subject,
+                    all().collect::<Vec<_>>()
+                );
+            }
+            if self.answered.contains(&index)
+                && let Some(reply) = &message.reply
+            {
+                self.record.required += 1;
+                assert!(answers.contains(reply), "no answer to {index} on {reply}");
+            }
+        }
+    }
+
+    /// What had to arrive is not known after all.
+    pub(crate) fn forget_due(&mut self) {
+        for message in &mut self.messages {
+            message.due = None;
         }
     }
 
@@ -267,8 +473,8 @@ impl Oracle {
             reply: reply.map(str::to_owned),
             header: false,
             size: 0,
-            must: Vec::new(),
-            must_groups: Vec::new(),
+            reach: Rc::default(),
+            due: None,
             got: Vec::new(),
             taken: Vec::new(),
         }

@@ -70,6 +70,11 @@ impl Pipe {
         }
     }
 
+    /// From 50 kB/s up from here on.
+    pub(crate) fn slow_down(&mut self, rng: &mut Random) {
+        self.nanos_per_byte = self.nanos_per_byte.max(1 + rng.below(20_000));
+    }
+
     /// Whether a writer that waits is told to go on.
     pub(crate) fn is_writable(&self) -> bool {
         self.abandoned

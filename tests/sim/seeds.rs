@@ -5,18 +5,37 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+/// What the servers of a replayed world say.
+struct Log;
+
+impl log::Log for Log {
+    fn enabled(&self, _: &log::Metadata<'_>) -> bool {
+        true
+    }
+
+    fn log(&self, record: &log::Record<'_>) {
+        println!("{} {}", record.level(), record.args());
+    }
+
+    fn flush(&self) {}
+}
+
 fn number(name: &str) -> Option<u64> {
     std::env::var(name).ok()?.parse().ok()
 }
 
 /// Lives through the worlds of the seeds 1 to `count`, or to `<prefix>_SEEDS`, and answers what came of
-/// each. With `<prefix>_SEED` set it shows that one, and answers nothing.
+/// each. With `<prefix>_SEED` set it shows that one, what its servers
+/// log, too, and answers nothing.
 pub(crate) fn try_out<T: Send + Debug>(
     prefix: &str,
     count: u64,
     story: impl Fn(u64) -> T + Sync,
 ) -> Vec<(u64, T)> {
     if let Some(seed) = number(&format!("{prefix}_SEED")) {
+        if log::set_logger(&Log).is_ok() {
+            log::set_max_level(log::LevelFilter::Debug);
+        }
         println!("seed {seed}: {:.1?}", story(seed));
         return Vec::new();
     }
