@@ -9,12 +9,11 @@ mod chief;
 mod json;
 mod process;
 mod request;
-mod time;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use petiole_core::config::model::GLOBAL_ACCOUNT;
 use petiole_core::link::internal::Internal;
@@ -22,18 +21,16 @@ use petiole_core::link::{LinkId, Neighbour as _, Portrait, Server};
 use petiole_core::message::Message;
 use petiole_core::shard::{Shard, Traffic};
 use petiole_core::time::Instant;
+use petiole_core::wall::rfc3339;
 use petiole_core::wire::VERSION;
 use petiole_core::wire::error::ProtoError;
 use petiole_leaf::Peers as _;
+use petiole_net::clock::since_1970;
 
 use crate::peer::Peer;
 use chief::{Chief, Desk, Step};
 use json::{Answer, ClientInfo, Count, Disconnected, ServerInfo, UserInfo, UserPermissions};
 use request::Request;
-use time::rfc3339;
-
-/// A wall clock that has moved by more than this beside the other one was set.
-const SET: Duration = Duration::from_secs(1);
 
 /// Something that happened to a link and that somebody wants to hear of.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -110,11 +107,10 @@ struct Identity {
     name: String,
     id: String,
     host: String,
-    start: SystemTime,
+    /// Since 1970.
+    start: Duration,
     /// Messages that carried a [`ServerInfo`].
     said: AtomicU64,
-    /// The wall clock's time at [`Instant::ZERO`], in nanoseconds since 1970.
-    origin: AtomicU64,
 }
 
 impl Identity {
@@ -127,23 +123,8 @@ impl Identity {
             jetstream: false,
             flags: 0,
             seq: self.said.fetch_add(1, Ordering::Relaxed) + 1,
-            time: rfc3339(SystemTime::now()),
+            time: rfc3339(since_1970()),
         }
-    }
-
-    /// The wall clock's name for a point in time that is past; the same each time, unless the wall
-    /// clock was set meanwhile.
-    fn wall(&self, now: Instant, then: Instant) -> SystemTime {
-        let nanos = |span: Duration| u64::try_from(span.as_nanos()).unwrap_or(u64::MAX);
-        let today = SystemTime::now().duration_since(UNIX_EPOCH);
-        let fresh = nanos(today.unwrap_or_default()).saturating_sub(now.as_nanos());
-        let mut origin = self.origin.load(Ordering::Relaxed);
-        if origin.abs_diff(fresh) > nanos(SET) {
-            origin = fresh;
-            self.origin.store(fresh, Ordering::Relaxed);
-        }
-        let since = Duration::from_nanos(origin.saturating_add(then.as_nanos()));
-        UNIX_EPOCH.checked_add(since).unwrap_or(UNIX_EPOCH)
     }
 }
 
@@ -174,9 +155,8 @@ impl System {
             name: server.name.clone(),
             id: server.id.clone(),
             host: server.host.clone(),
-            start: SystemTime::now(),
+            start: since_1970(),
             said: AtomicU64::new(0),
-            origin: AtomicU64::new(0),
         };
         shard.open_own(now, Peer::System(Box::new(Internal::new(account))));
         for (sid, subject) in Request::subscriptions(&identity.id) {
@@ -215,7 +195,7 @@ impl System {
         {
             let client = ClientInfo {
                 rtt: None,
-                ..describe(&portrait, self.server.wall(now, portrait.since))
+                ..describe(&portrait, wall_name(now, shard, portrait.since))
             };
             self.happened.push(Happened::Connected(client));
         }
@@ -244,8 +224,8 @@ impl System {
         let reason = reason(portrait.ending.unwrap_or(cause));
         let gone = Disconnected {
             client: ClientInfo {
-                stop: rfc3339(SystemTime::now()),
-                ..describe(&portrait, self.server.wall(now, portrait.since))
+                stop: rfc3339(since_1970()),
+                ..describe(&portrait, wall_name(now, shard, portrait.since))
             },
             sent: Count::received(traffic),
             received: Count::sent(traffic),
@@ -455,13 +435,20 @@ impl System {
     }
 }
 
+/// The wall clock's name for a point in time that is past; the same each time, unless the wall clock
+/// was set meanwhile.
+fn wall_name(now: Instant, shard: &Shard<Peer>, then: Instant) -> String {
+    shard.wall().tell(now, since_1970());
+    shard.wall().name(then).unwrap_or_default()
+}
+
 /// How a connection is told of.
-fn describe(portrait: &Portrait<'_>, since: SystemTime) -> ClientInfo {
+fn describe(portrait: &Portrait<'_>, start: String) -> ClientInfo {
     let is_leaf = portrait.kind.is_leaf();
     let account = portrait.account.map(|account| &**account);
     let rtt = portrait.round_trip.map(|it| it.as_nanos());
     ClientInfo {
-        start: rfc3339(since),
+        start,
         host: portrait.address.to_string(),
         id: portrait.number,
         acc: account

@@ -12,7 +12,7 @@ use petiole_core::link::{LinkId, Proof, Secured};
 use petiole_core::time::Instant;
 use petiole_core::wire::error::ProtoError;
 use petiole_net::address::{self, Watch};
-use petiole_net::clock::Clock;
+use petiole_net::clock::{Clock, since_1970};
 use petiole_net::driver::{Engine, Thread};
 use petiole_net::transport::Transport;
 use smol::LocalExecutor;
@@ -75,11 +75,12 @@ impl<H: Host> Clone for Worker<H> {
 impl<H: Host> Worker<H> {
     /// A worker on this thread, whose executor the caller runs. `greeter` is for clients.
     pub fn new(
-        host: H,
+        mut host: H,
         clock: Clock,
         executor: Rc<LocalExecutor<'static>>,
         greeter: Arc<Greeter>,
     ) -> Self {
+        tell_time(&mut host, clock.now());
         Worker {
             thread: Thread::new(host, clock),
             executor,
@@ -154,7 +155,10 @@ impl<H: Host> Worker<H> {
             // Boxed: a handshake would otherwise be part of every idle connection.
             let greeted = Box::pin(greet(&gate)).await;
             if let Some((transport, came)) = greeted {
-                let link = thread.with(|host, now| open(host, now, came));
+                let link = thread.with(|host, now| {
+                    tell_time(host, now);
+                    open(host, now, came)
+                });
                 thread.drive(link, transport).await;
             }
             gate.as_ref().report_refusals().await;
@@ -267,6 +271,12 @@ impl<H: Host> Worker<H> {
             }
         }
     }
+}
+
+/// Told whenever a peer comes, what the wall clock shows names the time it came at, whatever the clock
+/// was set to before.
+fn tell_time<H: Host>(host: &mut H, now: Instant) {
+    host.node().shard().wall().tell(now, since_1970());
 }
 
 /// One slow check at a time, on the blocking thread: guessing passwords costs the guesser time, not

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use petiole_core::config::model::GLOBAL_ACCOUNT;
 use petiole_core::link::internal::Mail;
@@ -11,7 +11,9 @@ use petiole_core::random;
 use petiole_core::shard::{Shard, Traffic};
 use petiole_core::subject;
 use petiole_core::time::Instant;
+use petiole_core::wall::rfc3339;
 use petiole_leaf::SystemEntropy;
+use petiole_net::clock::since_1970;
 use serde::Serialize;
 
 use super::json::{
@@ -20,7 +22,6 @@ use super::json::{
 };
 use super::process::{self, Processor};
 use super::request::{Options, Request};
-use super::time::rfc3339;
 use super::{AccountTotals, Happened, Identity, Load, conns_subjects};
 use crate::peer::Peer;
 
@@ -163,7 +164,7 @@ impl Chief {
         Event {
             kind,
             id: random::name::<22>(&mut self.entropy.0),
-            timestamp: rfc3339(SystemTime::now()),
+            timestamp: rfc3339(since_1970()),
             server: server.info(),
             body,
         }
@@ -414,7 +415,7 @@ impl Chief {
                 }
                 let data = AccountStats {
                     server_id: &server.id,
-                    now: rfc3339(SystemTime::now()),
+                    now: rfc3339(since_1970()),
                     account_statz: stats,
                 };
                 let server = server.info();

@@ -16,4 +16,5 @@ mod slab;
 pub mod subject;
 pub mod time;
 mod trie;
+pub mod wall;
 pub mod wire;

@@ -33,6 +33,7 @@ use crate::link::{Action, Cx, Encoding, Env, Event, LinkId, Neighbour, Proof, Se
 use crate::random::{self, Entropy, Random};
 use crate::slab::{NONE, Slab};
 use crate::time::Instant;
+use crate::wall::WallClock;
 use crate::wire::error::ProtoError;
 use crate::wire::parse::Parsed;
 use route::Scratch;
@@ -224,6 +225,8 @@ pub struct Shard<N> {
     /// Of links that are in no account yet.
     no_rules: Arc<Rules>,
     own: Own,
+    /// Of all shards of the server.
+    wall: Arc<WallClock>,
 }
 
 /// A source of secrets shows nothing of itself.
@@ -293,6 +296,7 @@ impl<N: Neighbour> Shard<N> {
             stale: Vec::new(),
             no_rules: Arc::default(),
             own: Own::default(),
+            wall: Arc::default(),
         }
     }
 
@@ -319,6 +323,11 @@ impl<N: Neighbour> Shard<N> {
     /// What all links share.
     pub fn env(&self) -> &Env {
         &self.env
+    }
+
+    /// What the wall clock shows, to be told by the role: now and then, as a clock may be set.
+    pub fn wall(&self) -> &WallClock {
+        &self.wall
     }
 
     /// Clients connected to this shard.

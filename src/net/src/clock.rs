@@ -1,10 +1,16 @@
-//! The system's monotonic clock in the core's terms.
+//! The system's clocks in the core's terms.
 
-use std::time::{Duration, Instant as SystemInstant};
+use std::time::{Duration, Instant as SystemInstant, SystemTime, UNIX_EPOCH};
 
 use petiole_core::time::Instant;
 
-/// Counts from its own beginning.
+/// What the wall clock shows, since 1970. A time before that is 1970.
+pub fn since_1970() -> Duration {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    since.unwrap_or_default()
+}
+
+/// The monotonic clock. Counts from its own beginning.
 #[derive(Clone, Copy, Debug)]
 pub struct Clock {
     origin: SystemInstant,

@@ -155,7 +155,13 @@ impl<N: Neighbour> Shard<N> {
             },
         };
         let requester = link.and_then(|link| link.neighbour.portrait());
-        request_info(requester, accounts, service.share(), &self.env.server)
+        request_info(
+            requester,
+            accounts,
+            service.share(),
+            &self.env.server,
+            &self.wall,
+        )
     }
 
     /// A reply of the account that exports, for a request with this reply in its own account.

@@ -52,6 +52,7 @@ impl<N: Neighbour> Shard<N> {
     pub fn another(&self, entropy: Box<dyn Entropy>) -> Self {
         let mut shard = Shard::bare(self.env.clone(), entropy);
         shard.all_clients = self.all_clients.clone();
+        shard.wall = self.wall.clone();
         for account in &self.accounts {
             shard.add_account(
                 account.rules.clone(),
