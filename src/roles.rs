@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use petiole_core::config::model::{Config, SYSTEM_ACCOUNT};
+use petiole_core::config::model::{Config, Export, SYSTEM_ACCOUNT};
 use petiole_leaf::{FileError, Leaf, RunError};
 
 /// A configuration asks for what this build does not have.
@@ -45,6 +45,14 @@ pub fn check_roles(config: &Config) -> Result<(), RoleError> {
     if let Some(listener) = &config.websocket {
         let at = listener.place.as_deref().unwrap_or_default();
         return refused(at, "websocket.port");
+    }
+    let exports = config.accounts.iter().flat_map(|account| &account.exports);
+    for export in exports {
+        if let Export::Service(service) = export
+            && let Some(latency) = &service.latency
+        {
+            return refused(&latency.at, "latency");
+        }
     }
     if config.threads.is_some_and(|threads| threads.get() > 1) {
         return refused("", "threads");

@@ -191,6 +191,11 @@ fn a_gateway_refuses_what_is_for_a_hub() {
             "websocket.port",
         ),
         ("port: -1\nleafnodes { port: -1 }", ":2:1", "leafnodes.port"),
+        (
+            "port: -1\naccounts { A { exports: [\n{ service: a, latency: b } ] } }",
+            ":3:15",
+            "latency",
+        ),
     ] {
         let path = place.file("c.conf", text);
         for more in [&["-t"][..], &[]] {

@@ -5,6 +5,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
 use petiole_core::link::LinkId;
+use petiole_core::link::sample::Sample;
 
 use crate::system::{Happened, Load};
 
@@ -17,6 +18,8 @@ pub(crate) enum Parcel {
     Returned(Vec<u8>),
     /// What somebody wants to hear of, for the first thread to say.
     Happened(Box<Happened>),
+    /// A request that a client of ours answered, for us to tell of.
+    Answered(Box<Sample>),
     /// The first thread wants to know, in the round of this number, what our links come to.
     Count(u64),
     /// That is this.

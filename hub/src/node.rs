@@ -10,6 +10,7 @@ use petiole_core::link::acceptor::{Acceptor, LeafName, LeafPort};
 use petiole_core::link::client::Client;
 use petiole_core::link::internal::Internal;
 use petiole_core::link::queue::WritePlan;
+use petiole_core::link::sample::{Outcome, Sample};
 use petiole_core::link::sibling::Sibling;
 use petiole_core::link::websocket::{self, WebsocketVisit};
 use petiole_core::link::{Encoding, LinkId, Neighbour as _, Secured, Server};
@@ -235,6 +236,11 @@ impl Node {
                         system.handle_happened(*happened);
                     }
                 }
+                Parcel::Answered(sample) => {
+                    if let Some(system) = &self.system {
+                        system.tell_latency(now, self.base.shard_mut(), &sample);
+                    }
+                }
                 Parcel::Count(round) => {
                     if let (Some(system), Some(theirs)) = (&self.system, common.inboxes.get(from)) {
                         let load = Box::new(system.load(self.base.shard()));
@@ -284,7 +290,27 @@ impl Node {
                 system.tell_user(now, self.base.shard_mut(), link, &reply);
             }
         }
+        while let Some(sample) = self.base.poll_measured() {
+            self.tell_latency(now, sample);
+        }
         self.advance_system(now);
+    }
+
+    /// Tells what a request to a service came to, in the thread that knows who answered it.
+    fn tell_latency(&mut self, now: Instant, sample: Box<Sample>) {
+        let beside = match sample.outcome {
+            Outcome::Answered(responder) => responder.beside,
+            _ => None,
+        };
+        let thread = self
+            .siblings
+            .iter()
+            .position(|it| beside.is_some() && *it == beside);
+        match (thread, &self.system) {
+            (Some(thread), _) => self.hand(thread, Parcel::Answered(sample)),
+            (None, Some(system)) => system.tell_latency(now, self.base.shard_mut(), &sample),
+            (None, None) => {}
+        }
     }
 
     /// Says and answers what there is in the system account; what happened in other threads than the

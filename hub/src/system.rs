@@ -1,5 +1,5 @@
-//! The system account: what a server tells of itself there, and what it answers (system account,
-//! events and requests).
+//! What a server says itself: in the system account what happens and what it is asked (system account,
+//! events and requests), in others how long their services take.
 //!
 //! Each thread notes what happens to its own links, as far as somebody wants to hear of it. The first
 //! one has the chief, who says all of it, in one order, and answers requests. What needs numbers
@@ -7,6 +7,7 @@
 
 mod chief;
 mod json;
+mod latency;
 mod process;
 mod request;
 
@@ -163,6 +164,7 @@ impl System {
             shard.subscribe_as_server(now, subject.as_bytes(), sid.as_bytes());
         }
         shard.answer_clients();
+        shard.measure_latency();
         System {
             server: Arc::new(identity),
             happened: Vec::new(),
@@ -175,6 +177,7 @@ impl System {
     /// That of a further thread.
     pub(crate) fn another(&self, shard: &mut Shard<Peer>) -> System {
         shard.answer_clients();
+        shard.measure_latency();
         System {
             server: self.server.clone(),
             happened: Vec::new(),

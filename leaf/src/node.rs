@@ -16,6 +16,7 @@ use petiole_core::config::model::{Config, Remote};
 use petiole_core::link::client::Client;
 use petiole_core::link::leaf::Leaf;
 use petiole_core::link::queue::WritePlan;
+use petiole_core::link::sample::Sample;
 use petiole_core::link::uplink::{Attempt, Reports, State, Uplink};
 use petiole_core::link::{
     ClientTls, Encoding, Env, Event, LinkId, Neighbour, Proof, Secured, Server,
@@ -87,6 +88,8 @@ pub struct Node<P = Peer> {
     joined: Option<VecDeque<LinkId>>,
     /// Clients that want to know who they are, and where to tell them.
     asked: VecDeque<(LinkId, Box<[u8]>)>,
+    /// Requests to services that are over, of those that a role measures.
+    measured: VecDeque<Box<Sample>>,
     duration: Duration,
     grace: Duration,
     duck: Option<Duck>,
@@ -158,6 +161,7 @@ impl<P: Peers> Node<P> {
             events: VecDeque::new(),
             joined: None,
             asked: VecDeque::new(),
+            measured: VecDeque::new(),
             duration: config.lame_duck_duration,
             grace: config.lame_duck_grace_period,
             duck: None,
@@ -177,6 +181,7 @@ impl<P: Peers> Node<P> {
             events: VecDeque::new(),
             joined: None,
             asked: VecDeque::new(),
+            measured: VecDeque::new(),
             duration: self.duration,
             grace: self.grace,
             duck: None,
@@ -306,10 +311,17 @@ impl<P: Peers> Node<P> {
         self.asked.pop_front()
     }
 
-    /// Whether [`Node::poll_joined`] or [`Node::poll_asked`] have something.
+    /// What a request to a service came to, if its latency is
+    /// [measured](petiole_core::shard::Shard::measure_latency).
+    pub fn poll_measured(&mut self) -> Option<Box<Sample>> {
+        self.measured.pop_front()
+    }
+
+    /// Whether [`Node::poll_joined`], [`Node::poll_asked`] or [`Node::poll_measured`] have something.
     pub fn has_notes(&self) -> bool {
         let joined = self.joined.as_ref();
-        !self.asked.is_empty() || joined.is_some_and(|joined| !joined.is_empty())
+        let has_joined = joined.is_some_and(|joined| !joined.is_empty());
+        has_joined || !self.asked.is_empty() || !self.measured.is_empty()
     }
 
     /// Stops serving gradually. The caller has closed its listener.
@@ -371,6 +383,7 @@ impl<P: Peers> Node<P> {
                     }
                 }
                 Event::Asked { link, reply } => self.asked.push_back((link, reply)),
+                Event::Measured(sample) => self.measured.push_back(sample),
                 Event::Discovered { remote, addresses } => {
                     if let Some(uplink) = self.uplinks.get_mut(remote) {
                         uplink.handle_discovered(&addresses);

@@ -12,6 +12,7 @@ mod common;
 mod fake;
 mod hubs;
 mod jwt;
+mod latency;
 mod matrix;
 mod outages;
 mod pairs;

@@ -295,7 +295,7 @@ fn shutdown(server: &mut Server) -> Said {
 }
 
 /// The keys of all objects in it, as paths.
-fn keys(value: &Value) -> BTreeSet<String> {
+pub(crate) fn keys(value: &Value) -> BTreeSet<String> {
     let mut all = BTreeSet::new();
     collect("", value, &mut all);
     all

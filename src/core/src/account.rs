@@ -2,7 +2,7 @@
 
 pub mod exports;
 pub mod imports;
-mod latency;
+pub mod latency;
 pub mod limits;
 pub mod mapping;
 pub mod perms;
@@ -74,7 +74,7 @@ pub fn compile(config: &Config, cluster: Option<&str>) -> Result<Vec<Rules>, Acc
         mappings: mappings(&config.mappings)?,
         ..Rules::default()
     }];
-    let (shared, errors) = sharing::compile(&config.accounts);
+    let (shared, errors) = sharing::compile(&config.accounts, config.system_account.as_deref());
     if let Some(error) = errors.into_iter().next() {
         return Err(AccountError::Sharing(Box::new(error)));
     }

@@ -240,7 +240,8 @@ impl Entry {
         self.groups.as_ref().map_or(&[], |groups| groups.as_slice())
     }
 
-    fn is_empty(&self) -> bool {
+    /// Whether nobody wants it; it is there until neighbours have heard of that.
+    pub(crate) fn is_empty(&self) -> bool {
         self.plain.is_empty() && self.groups.is_none()
     }
 

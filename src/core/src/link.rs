@@ -13,6 +13,7 @@ mod liveness;
 mod pace;
 pub mod queue;
 pub(crate) mod requester;
+pub mod sample;
 pub mod sibling;
 mod told;
 pub mod uplink;
@@ -426,6 +427,8 @@ pub enum Event {
         /// Where the answer goes, in its account.
         reply: Box<[u8]>,
     },
+    /// A request to a service whose latency is measured is over.
+    Measured(Box<sample::Sample>),
     /// The link is up.
     Synced {
         /// The link.

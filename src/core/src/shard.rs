@@ -7,6 +7,7 @@
 
 mod flow;
 mod interest;
+mod latency;
 mod route;
 mod services;
 mod shadows;
@@ -36,6 +37,7 @@ use crate::time::Instant;
 use crate::wall::WallClock;
 use crate::wire::error::ProtoError;
 use crate::wire::parse::Parsed;
+use latency::Measured;
 use route::Scratch;
 use services::Responses;
 use shadows::Shadows;
@@ -220,6 +222,7 @@ pub struct Shard<N> {
     family: Family,
     shadows: Shadows,
     responses: Responses,
+    measured: Measured,
     /// Accounts whose neighbours have not heard of the last changes.
     stale: Vec<u32>,
     /// Of links that are in no account yet.
@@ -293,6 +296,7 @@ impl<N: Neighbour> Shard<N> {
             family: Family::default(),
             shadows: Shadows::default(),
             responses: Responses::default(),
+            measured: Measured::default(),
             stale: Vec::new(),
             no_rules: Arc::default(),
             own: Own::default(),

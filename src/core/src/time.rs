@@ -40,6 +40,16 @@ impl Add<Duration> for Instant {
     }
 }
 
+impl Sub<Duration> for Instant {
+    type Output = Instant;
+
+    /// The origin, if it would be before that.
+    fn sub(self, by: Duration) -> Instant {
+        let by = u64::try_from(by.as_nanos()).unwrap_or(u64::MAX);
+        Instant(self.0.saturating_sub(by))
+    }
+}
+
 impl Sub<Instant> for Instant {
     type Output = Duration;
 
@@ -57,6 +67,10 @@ mod tests {
         let late = Instant::from_nanos(u64::MAX - 1);
         assert_eq!((late + Duration::from_secs(9)).as_nanos(), u64::MAX);
         assert_eq!(Instant::ZERO - late, Duration::ZERO);
+        assert_eq!(
+            Instant::from_nanos(1) - Duration::from_secs(1),
+            Instant::ZERO
+        );
         assert_eq!(
             late.since(Instant::from_nanos(u64::MAX - 3)),
             Duration::from_nanos(2)

@@ -2,49 +2,139 @@
 //!
 //! With `sampling: headers` those that are part of a trace somebody follows. Of the headers that say so
 //! the first of these that is there decides (client protocol, service latency): `Uber-Trace-Id`
-//! (Jaeger), `X-B3-Sampled`, `X-B3-TraceId`, `b3` (Zipkin), `traceparent` (W3C).
+//! (Jaeger), `X-B3-Sampled`, `X-B3-TraceId`, `b3` (Zipkin), `traceparent` (W3C). The sample tells all
+//! headers of that kind.
+
+use std::collections::BTreeMap;
 
 use crate::config::model::{Latency, Sampling};
 use crate::random::Random;
 
+/// The headers that say which trace a request is a part of: the values of each name, capitalized as
+/// MIME does.
+pub type TraceFields = BTreeMap<String, Vec<String>>;
+
 impl Latency {
-    /// Whether a request is measured. `header` is its header block, empty if it has none.
-    pub fn samples(&self, header: &[u8], random: &mut Random) -> bool {
+    /// Whether a request is measured, and what its sample tells of the trace it is a part of. `header` is
+    /// its header block, empty if it has none.
+    pub fn sample(&self, header: &[u8], random: &mut Random) -> Option<TraceFields> {
         match self.sampling {
-            Sampling::Percent(100) => true,
-            Sampling::Percent(percent) => random.below(100) < u64::from(percent),
-            Sampling::Headers => is_traced(header),
+            Sampling::Percent(percent) => {
+                let drawn = percent >= 100 || random.below(100) < u64::from(percent);
+                drawn.then(TraceFields::new)
+            }
+            Sampling::Headers => Some(Trace::followed(header)?.fields(header)),
         }
     }
 }
 
-fn is_traced(header: &[u8]) -> bool {
-    let value = |name: &str| field(header, name.as_bytes());
-    if let Some(id) = value("Uber-Trace-Id") {
-        return last_of_four(id, b':').is_some_and(is_odd);
+/// Bytes of names and values that a sample tells; what would go beyond is left out. Samples are kept until
+/// their requests are over.
+const MOST_TOLD: usize = 4 << 10;
+
+/// In whose terms a trace is told of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Trace {
+    Jaeger,
+    /// Zipkin, a field for each part.
+    Zipkin,
+    /// Zipkin, all in one field.
+    ZipkinSingle,
+    W3c,
+}
+
+impl Trace {
+    /// The trace that a request is a part of, if somebody follows it.
+    fn followed(header: &[u8]) -> Option<Trace> {
+        let value = |name: &str| field(header, name);
+        if let Some(id) = value("Uber-Trace-Id") {
+            let followed = last_of_four(id, b':').is_some_and(is_odd);
+            return followed.then_some(Trace::Jaeger);
+        }
+        let sampled = value("X-B3-Sampled").filter(|value| !value.is_empty());
+        if let Some(sampled) = sampled {
+            return (sampled == b"1").then_some(Trace::Zipkin);
+        }
+        if value("X-B3-TraceId").is_some() {
+            return Some(Trace::Zipkin);
+        }
+        if let Some(b3) = value("B3") {
+            // Only a decision not to follow it is one: `0`, or as the third part.
+            let followed = b3 != b"0" && b3.split(|b| *b == b'-').nth(2) != Some(b"0");
+            return followed.then_some(Trace::ZipkinSingle);
+        }
+        let flags = value("Traceparent").and_then(|value| last_of_four(value, b'-'));
+        let followed = flags.is_some_and(|flags| flags.len() == 2 && is_odd(flags));
+        followed.then_some(Trace::W3c)
     }
-    let sampled = value("X-B3-Sampled").filter(|value| !value.is_empty());
-    if let Some(sampled) = sampled {
-        return sampled == b"1";
+
+    /// The fields in the terms of this one.
+    fn fields(self, header: &[u8]) -> TraceFields {
+        let mut out = TraceFields::new();
+        let mut room = MOST_TOLD;
+        for (name, value) in fields(header).filter(|(name, _)| self.has(name)) {
+            let Some(left) = room.checked_sub(name.len() + value.len()) else {
+                continue;
+            };
+            room = left;
+            let value = String::from_utf8_lossy(value).into_owned();
+            out.entry(capitalized(name)).or_default().push(value);
+        }
+        out
     }
-    if value("X-B3-TraceId").is_some() {
-        return true;
+
+    fn has(self, name: &[u8]) -> bool {
+        let is_one_of = |names: &[&str]| {
+            let mut names = names.iter();
+            names.any(|known| name.eq_ignore_ascii_case(known.as_bytes()))
+        };
+        match self {
+            Trace::Jaeger => {
+                let start = name.get(..BAGGAGE.len());
+                is_one_of(&["Uber-Trace-Id"])
+                    || start.is_some_and(|start| start.eq_ignore_ascii_case(BAGGAGE))
+            }
+            Trace::Zipkin => is_one_of(&[
+                "X-B3-TraceId",
+                "X-B3-SpanId",
+                "X-B3-ParentSpanId",
+                "X-B3-Sampled",
+            ]),
+            Trace::ZipkinSingle => is_one_of(&["B3"]),
+            Trace::W3c => is_one_of(&["Traceparent", "Tracestate"]),
+        }
     }
-    if let Some(b3) = value("B3") {
-        // Only a decision not to follow it is one: `0`, or as the third part.
-        return b3 != b"0" && b3.split(|b| *b == b'-').nth(2) != Some(b"0");
-    }
-    let flags = value("Traceparent").and_then(|value| last_of_four(value, b'-'));
-    flags.is_some_and(|flags| flags.len() == 2 && is_odd(flags))
+}
+
+/// What the names of other fields of Jaeger begin with.
+const BAGGAGE: &[u8] = b"Uberctx-";
+
+/// Names and values.
+fn fields(header: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
+    header.split(|b| *b == b'\n').filter_map(|line| {
+        let colon = memchr::memchr(b':', line)?;
+        Some((line.get(..colon)?, line.get(colon + 1..)?.trim_ascii()))
+    })
 }
 
 /// The first field of this name, in any case.
-fn field<'a>(header: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
-    header.split(|b| *b == b'\n').find_map(|line| {
-        let colon = memchr::memchr(b':', line)?;
-        let (key, value) = (line.get(..colon)?, line.get(colon + 1..)?);
-        key.eq_ignore_ascii_case(name).then(|| value.trim_ascii())
-    })
+fn field<'a>(header: &'a [u8], name: &str) -> Option<&'a [u8]> {
+    fields(header)
+        .find_map(|(key, value)| key.eq_ignore_ascii_case(name.as_bytes()).then_some(value))
+}
+
+/// Each word between hyphens with a capital first letter.
+fn capitalized(name: &[u8]) -> String {
+    let mut first = true;
+    let name = String::from_utf8_lossy(name);
+    let letters = name.chars().map(|letter| {
+        let capital = std::mem::replace(&mut first, letter == '-');
+        match capital {
+            true => letter.to_ascii_uppercase(),
+            false => letter.to_ascii_lowercase(),
+        }
+    });
+    letters.collect()
 }
 
 fn last_of_four(value: &[u8], separator: u8) -> Option<&[u8]> {
@@ -63,12 +153,14 @@ fn is_odd(flags: &[u8]) -> bool {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
     use proptest::prelude::*;
 
     fn latency(sampling: Sampling) -> Latency {
         Latency {
+            at: String::new(),
             subject: "l".into(),
             sampling,
         }
@@ -76,7 +168,8 @@ mod tests {
 
     fn traced(fields: &str) -> bool {
         let block = format!("NATS/1.0\r\n{fields}\r\n");
-        latency(Sampling::Headers).samples(block.as_bytes(), &mut Random::new(1))
+        let sample = latency(Sampling::Headers).sample(block.as_bytes(), &mut Random::new(1));
+        sample.is_some()
     }
 
     /// Which of these requests nats-server 2.15.1 published a sample of.
@@ -146,15 +239,63 @@ mod tests {
         let mut random = Random::new(3);
         for (percent, around) in [(1, 5..25), (50, 450..550), (100, 1000..1001)] {
             let latency = latency(Sampling::Percent(percent));
-            let sampled = (0..1000).filter(|_| latency.samples(b"", &mut random));
-            assert!(around.contains(&sampled.count()), "{percent}");
+            let samples: Vec<_> = (0..1000)
+                .filter_map(|_| latency.sample(b"NATS/1.0\r\nB3: 1\r\n\r\n", &mut random))
+                .collect();
+            assert!(around.contains(&samples.len()), "{percent}");
+            assert!(samples.iter().all(TraceFields::is_empty));
         }
+    }
+
+    /// What nats-server 2.15.1 has in `header` of the sample.
+    #[test]
+    fn what_is_told_of_a_trace() {
+        for (header, told) in [
+            ("B3: a-b-1|Foo: x", "B3=a-b-1"),
+            ("b3: 1|X-B3-TraceId:", "X-B3-Traceid="),
+            (
+                "X-B3-TraceId: t|X-B3-SpanId: d|X-B3-ParentSpanId: p|X-B3-Flags: 1",
+                "X-B3-Parentspanid=p X-B3-Spanid=d X-B3-Traceid=t",
+            ),
+            ("X-B3-Sampled: 1|X-B3-Sampled: 0|B3: 1", "X-B3-Sampled=1,0"),
+            (
+                "X-B3-TraceId: a|X-B3-Sampled:",
+                "X-B3-Sampled= X-B3-Traceid=a",
+            ),
+            (
+                "uber-trace-id: a:b:c:1|uberctx-foo: y|B3: 1",
+                "Uber-Trace-Id=a:b:c:1 Uberctx-Foo=y",
+            ),
+            (
+                "traceparent: 00-a-b-01|tracestate: x:y|Correlation-Context: k",
+                "Traceparent=00-a-b-01 Tracestate=x:y",
+            ),
+        ] {
+            let block = format!("NATS/1.0\r\n{}\r\n\r\n", header.replace('|', "\r\n"));
+            let sample = latency(Sampling::Headers).sample(block.as_bytes(), &mut Random::new(1));
+            let told_of = sample.into_iter().flatten();
+            let told_of: Vec<_> = told_of
+                .map(|(name, values)| format!("{name}={}", values.join(",")))
+                .collect();
+            assert_eq!(told_of.join(" "), told, "{header}");
+        }
+    }
+
+    #[test]
+    fn what_is_told_of_a_trace_has_a_bound() {
+        let long = "x".repeat(MOST_TOLD);
+        let block = format!("B3: {long}\r\nB3: 1\r\nB3: {}\r\n", &long[..MOST_TOLD - 4]);
+        let sample = latency(Sampling::Headers).sample(block.as_bytes(), &mut Random::new(1));
+        assert_eq!(sample.unwrap()["B3"], ["1"]);
+        let fields = "B3: \r\n".repeat(MOST_TOLD);
+        let sample = latency(Sampling::Headers).sample(fields.as_bytes(), &mut Random::new(1));
+        assert_eq!(sample.unwrap()["B3"].len(), MOST_TOLD / 2);
     }
 
     proptest! {
         #[test]
         fn arbitrary_headers_never_panic(
-            fields in "((b3|traceparent|uber-trace-id|x-b3-sampled)?:?[-:01 ]{0,9}\\r?\\n?){0,4}",
+            fields in "((b3|traceparent|uber-trace-id|uberctx-|uberct|x-b3-sampled)?:?[-:01 ]{0,9}\\r?\\n?){0,4}",
         ) {
             let _ = traced(&fields);
         }

@@ -41,6 +41,8 @@ pub enum Problem {
     Account(String),
     /// A subject is no pattern, or `account_token_position` names none of its `*`.
     Subject,
+    /// Latency is measured for whom there is a system account only.
+    NoSystemAccount,
     /// Samples of latency cannot be published on this subject.
     LatencySubject(String),
     /// Latency is only measured of services that answer once. The subject of the samples.
@@ -79,6 +81,10 @@ impl fmt::Display for SharingError {
                 write!(f, "{} account not defined for {kind} {what}", quote(name))
             }
             Problem::Subject => adding(f, &"sublist: invalid subject"),
+            Problem::NoSystemAccount => write!(
+                f,
+                "Error adding service latency sampling for {subject}: system account not setup"
+            ),
             Problem::LatencySubject(on) => latency(f, on, "invalid publish subject"),
             Problem::LatencyResponse(on) => latency(f, on, "bad service response type"),
             Problem::NotAuthorized => adding(f, &format_args!("{kind} import not authorized")),
@@ -106,18 +112,22 @@ impl fmt::Display for SharingError {
 impl std::error::Error for SharingError {}
 
 /// Everything that is wrong in what accounts share, in nats-server's order.
-pub fn check(accounts: &[Account]) -> Vec<SharingError> {
-    compile(accounts).1
+pub fn check(accounts: &[Account], system_account: Option<&str>) -> Vec<SharingError> {
+    compile(accounts, system_account).1
 }
 
 /// What each account exports and imports, without what is wrong in it.
-pub(super) fn compile(accounts: &[Account]) -> (Vec<(Exports, Imports)>, Vec<SharingError>) {
+pub(super) fn compile(
+    accounts: &[Account],
+    system_account: Option<&str>,
+) -> (Vec<(Exports, Imports)>, Vec<SharingError>) {
     let numbers = accounts
         .iter()
         .zip(0..)
         .map(|(account, at)| (account.name.as_str(), at));
     let mut sharing = Sharing {
         accounts,
+        system_account,
         numbers: numbers.collect(),
         shared: Vec::new(),
         errors: Vec::new(),
@@ -130,6 +140,7 @@ pub(super) fn compile(accounts: &[Account]) -> (Vec<(Exports, Imports)>, Vec<Sha
 
 struct Sharing<'c> {
     accounts: &'c [Account],
+    system_account: Option<&'c str>,
     /// Accounts by name.
     numbers: HashMap<&'c str, usize>,
     shared: Vec<(Exports, Imports)>,
@@ -163,7 +174,9 @@ impl<'c> Sharing<'c> {
         for (at, item, export) in all() {
             if let Export::Service(service) = export {
                 let (subject, audience) = (&service.subject, &service.audience);
-                let problems = self.audience(subject, audience).chain(latency(service));
+                let problems = self
+                    .audience(subject, audience)
+                    .chain(self.latency(service));
                 errors.extend(problems.map(|problem| error(at, item, "service", subject, problem)));
             }
         }
@@ -175,6 +188,18 @@ impl<'c> Sharing<'c> {
         self.shared = exports
             .map(|exports| (exports, Imports::default()))
             .collect();
+    }
+
+    fn latency(&self, service: &model::ServiceExport) -> Option<Problem> {
+        let subject = &service.latency.as_ref()?.subject;
+        if self.system_account.is_none() {
+            return Some(Problem::NoSystemAccount);
+        }
+        if !is_valid_literal(subject.as_bytes()) || !is_pattern(subject) {
+            return Some(Problem::LatencySubject(subject.clone()));
+        }
+        (service.response != ResponseType::Singleton)
+            .then(|| Problem::LatencyResponse(subject.clone()))
     }
 
     fn audience<'a>(
@@ -355,14 +380,6 @@ fn error(
         subject: subject.to_string(),
         problem,
     }
-}
-
-fn latency(service: &model::ServiceExport) -> Option<Problem> {
-    let subject = &service.latency.as_ref()?.subject;
-    if !is_valid_literal(subject.as_bytes()) || !is_pattern(subject) {
-        return Some(Problem::LatencySubject(subject.clone()));
-    }
-    (service.response != ResponseType::Singleton).then(|| Problem::LatencyResponse(subject.clone()))
 }
 
 /// An import on top of others that have no cycle, if then there still is none: what is wanted of the

@@ -2,7 +2,7 @@
 //! the same configuration, and a model on lists of tokens for everything else.
 
 use super::*;
-use crate::config::testing::unrouted_config;
+use crate::config::testing::config;
 use crate::random::Random;
 use crate::subject;
 use mapping::Mapped;
@@ -13,7 +13,7 @@ use std::time::Duration;
 fn rules(imports: &str) -> Vec<Rules> {
     let all = "exports: [{stream: \">\"}, {service: \">\"}]";
     let text = format!("accounts {{A {{{all}}}\nC {{{all}}}\nB {{imports: [{imports}]}}}}");
-    compile(&unrouted_config(&text), None).unwrap()
+    compile(&config(&text), None).unwrap()
 }
 
 const A: u32 = 1;
@@ -211,7 +211,7 @@ fn services() {
 
 #[test]
 fn services_come_with_how_they_are_served() {
-    let config = unrouted_config(
+    let config = config(
         "mappings {a: b}
          accounts {
            A {exports: [
@@ -259,15 +259,15 @@ fn services_come_with_how_they_are_served() {
 
 #[test]
 fn what_was_not_loaded_may_be_wrong() {
-    let mut config = unrouted_config("accounts {A {}}\nmappings {a: b}");
-    config.mappings[0].source = "a..b".into();
-    let e = compile(&config, None).unwrap_err();
+    let mut loaded = config("accounts {A {}}\nmappings {a: b}");
+    loaded.mappings[0].source = "a..b".into();
+    let e = compile(&loaded, None).unwrap_err();
     assert_eq!(e.to_string(), "Subject \"a..b\" is not a valid subject");
-    let mut config = unrouted_config(
+    let mut loaded = config(
         "accounts {A {exports: [{service: a}]}\nB {imports: [{service: {account: A, subject: a}}]}}",
     );
-    config.accounts[0].exports.clear();
-    let e = compile(&config, None).unwrap_err();
+    loaded.accounts[0].exports.clear();
+    let e = compile(&loaded, None).unwrap_err();
     let wanted = "Error adding service import \"a\": service import not authorized";
     assert_eq!(e.to_string(), wanted);
 }

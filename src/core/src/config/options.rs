@@ -24,7 +24,6 @@ use super::diag::{ConfigErrors, Diagnostic};
 use super::digest::digest;
 use super::model::Config;
 use super::parse::{Loader, parse_file};
-use super::value::Map;
 
 /// A configuration in order, and what to say about it.
 #[derive(Clone, Debug)]
@@ -37,20 +36,6 @@ pub struct Loaded {
 
 /// Reads and interprets `path`: stages 1 to 3, what `-t` runs.
 pub fn load(path: &str, loader: &dyn Loader) -> Result<Loaded, ConfigErrors> {
-    interpret(path, loader, unserved::unrouted)
-}
-
-/// As [`load`], with what no message obeys yet.
-#[cfg(test)]
-pub(super) fn load_unrouted(path: &str, loader: &dyn Loader) -> Result<Loaded, ConfigErrors> {
-    interpret(path, loader, |_, _| {})
-}
-
-fn interpret(
-    path: &str,
-    loader: &dyn Loader,
-    refuse: fn(&Map, &mut reader::Sink),
-) -> Result<Loaded, ConfigErrors> {
     let map = parse_file(path, loader).map_err(|text| ConfigErrors {
         warnings: Vec::new(),
         errors: vec![Diagnostic {
@@ -68,10 +53,6 @@ fn interpret(
     let mut config = top::read(&map, &mut sink);
     config.source = Some(path.to_string());
     config.digest = Some(digest(&map));
-    // Of what is not in order, that is to be said.
-    if sink.errors.is_empty() {
-        refuse(&map, &mut sink);
-    }
     let reader::Sink { errors, warnings } = sink;
     if errors.is_empty() {
         Ok(Loaded { config, warnings })
@@ -391,7 +372,6 @@ mod tests {
             "remote_syslog: \"udp://h\"",
             "ocsp: true",
             "proxies {trusted: [a]}",
-            "accounts {A {exports: [{service: a, latency: b}]}}",
             "leafnodes {write_timeout: close}",
             "leafnodes {port: 1, authorization {proxy_required: true}}",
             "leafnodes {port: 1, authorization {users: [{user: a, proxy_required: true}]}}",

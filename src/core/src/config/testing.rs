@@ -2,7 +2,6 @@
 #![allow(clippy::unwrap_used)]
 
 use super::model::{Config, Remote};
-use super::options::load_unrouted;
 use super::parse::Loader;
 use super::{ConfigErrors, Loaded, load};
 
@@ -42,25 +41,6 @@ pub(crate) fn config(text: &str) -> Config {
         .map_err(|e| format!("{text}: {e}"))
         .unwrap()
         .config
-}
-
-/// As [`config`], with what no message obeys yet.
-pub(crate) fn unrouted_config(text: &str) -> Config {
-    let read = unrouted(text).map(|loaded| loaded.config);
-    read.map_err(|e| format!("{text}: {e}")).unwrap()
-}
-
-fn unrouted(text: &str) -> Result<Loaded, ConfigErrors> {
-    let files = Files {
-        files: &[("c", text)],
-        env: &[],
-    };
-    load_unrouted("c", &files)
-}
-
-/// As [`lines`], without a word on what no message obeys yet.
-pub(super) fn unrouted_lines(text: &str) -> Vec<String> {
-    printed(unrouted(text))
 }
 
 /// The remote of these options.

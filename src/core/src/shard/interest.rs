@@ -305,6 +305,7 @@ impl<N: Neighbour> Shard<N> {
         let leafs = account.leafs.clone();
         let changes = account.interest.take_changes();
         for entry in &changes {
+            self.note_lost(at, *entry);
             for place in &leafs {
                 self.offer(*place, *entry);
             }

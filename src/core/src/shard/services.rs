@@ -20,8 +20,9 @@ use crate::account::imports::ServiceImport;
 use crate::account::mapping::Mapped;
 use crate::interest::Reach;
 use crate::link::requester::{Accounts, request_info};
+use crate::link::sample::{Outcome, Sample};
 use crate::link::sibling::{Certainty, Crossed, Groups, Notice, Origin, PartyId};
-use crate::link::{LinkId, Neighbour};
+use crate::link::{LinkId, Neighbour, Portrait};
 use crate::message::Message;
 use crate::random;
 use crate::slab::NONE;
@@ -40,7 +41,7 @@ const MOST_HOPS: u32 = 16;
 const PREFIX: usize = 6;
 const TOKEN: usize = 12;
 
-type Token = [u8; TOKEN];
+pub(super) type Token = [u8; TOKEN];
 
 /// Requests of this shard that wait for responses.
 #[derive(Debug, Default)]
@@ -56,14 +57,23 @@ pub(super) struct Responses {
     hops: u32,
 }
 
+impl Responses {
+    pub(super) fn get(&self, token: &Token) -> Option<&Waiting> {
+        self.waiting.get(token)
+    }
+}
+
+/// A request that waits.
 #[derive(Debug)]
-struct Waiting {
-    importer: u32,
+pub(super) struct Waiting {
+    pub(super) importer: u32,
     exporter: u32,
-    reply: Box<[u8]>,
+    pub(super) reply: Box<[u8]>,
     response: ResponseType,
     threshold: Duration,
     until: Instant,
+    /// What is to be told of it, if its latency is measured.
+    sample: Option<Box<Sample>>,
 }
 
 impl<N: Neighbour> Shard<N> {
@@ -109,9 +119,16 @@ impl<N: Neighbour> Shard<N> {
             Mapped::Changed => &mapped,
             Mapped::Dropped => return false,
         };
-        let awaited = message
-            .reply
-            .map(|reply| self.await_response(origin.account, service, reply));
+        let sample = self.begin_sample(origin, service, message);
+        let awaited = match message.reply {
+            Some(reply) => Some(self.await_response(origin.account, service, reply, sample)),
+            None => {
+                if let Some(sample) = sample {
+                    self.finish_sample(sample, Outcome::WithoutReply);
+                }
+                None
+            }
+        };
         let asks = self.introduce(origin, service);
         let mut body = Vec::new();
         let header_len = header::set(message, header::REQUEST_INFO, asks.as_bytes(), &mut body);
@@ -133,13 +150,20 @@ impl<N: Neighbour> Shard<N> {
         if let Some((_, token)) = awaited
             && heard == 0
         {
-            self.responses.waiting.remove(&token);
+            self.give_up(&token, Outcome::Unheard);
         }
         heard > 0
     }
 
     /// Who asks, as JSON.
     fn introduce(&self, origin: &Origin, service: &ServiceImport) -> String {
+        let (requester, accounts) = self.requester(origin);
+        let server = &self.env.server;
+        request_info(requester, accounts, service.share(), server, &self.wall)
+    }
+
+    /// Who asks, and the accounts that the request has come through.
+    pub(super) fn requester(&self, origin: &Origin) -> (Option<Portrait<'_>>, Accounts<'_>) {
         let name = |at: u32| {
             let account = self.accounts.get(at as usize);
             account.map_or("", |account| &*account.name)
@@ -154,14 +178,7 @@ impl<N: Neighbour> Shard<N> {
                 name(origin.account)
             },
         };
-        let requester = link.and_then(|link| link.neighbour.portrait());
-        request_info(
-            requester,
-            accounts,
-            service.share(),
-            &self.env.server,
-            &self.wall,
-        )
+        (link.and_then(|link| link.neighbour.portrait()), accounts)
     }
 
     /// A reply of the account that exports, for a request with this reply in its own account.
@@ -170,18 +187,22 @@ impl<N: Neighbour> Shard<N> {
         importer: u32,
         service: &ServiceImport,
         reply: &[u8],
+        sample: Option<Box<Sample>>,
     ) -> (Vec<u8>, Token) {
         let exporter = service.exporter();
         let mut name = self.response_prefix(exporter);
         let token: Token = random::name_bytes(&mut *self.entropy.0);
         name.extend_from_slice(&token);
-        let responses = &mut self.responses;
-        while responses.waiting.len() >= MOST_WAITING {
-            match responses.deadlines.pop() {
-                Some(Reverse((_, oldest))) => responses.waiting.remove(&oldest),
+        while self.responses.waiting.len() >= MOST_WAITING {
+            match self.responses.deadlines.pop() {
+                Some(Reverse((_, oldest))) => self.give_up(&oldest, Outcome::Unanswered),
                 None => break,
-            };
+            }
         }
+        if sample.is_some() {
+            self.measured.add(reply, token);
+        }
+        let responses = &mut self.responses;
         let until = self.now + service.threshold();
         responses.waiting.insert(
             token,
@@ -192,11 +213,29 @@ impl<N: Neighbour> Shard<N> {
                 response: service.response(),
                 threshold: service.threshold(),
                 until,
+                sample,
             },
         );
         responses.deadlines.push(Reverse((until, token)));
         self.arm_responses();
         (name, token)
+    }
+
+    /// A request waits no longer.
+    fn take_waiting(&mut self, token: &Token) -> Option<Waiting> {
+        let waiting = self.responses.waiting.remove(token)?;
+        if waiting.sample.is_some() {
+            self.measured.remove(&waiting.reply, token);
+        }
+        Some(waiting)
+    }
+
+    /// A request waits no longer, as this became of it.
+    pub(super) fn give_up(&mut self, token: &Token, outcome: Outcome) {
+        let waiting = self.take_waiting(token);
+        if let Some(sample) = waiting.and_then(|waiting| waiting.sample) {
+            self.finish_sample(sample, outcome);
+        }
     }
 
     /// What replies in an account begin with. The first time, the account begins to want them.
@@ -234,6 +273,7 @@ impl<N: Neighbour> Shard<N> {
         let Some(token) = token.and_then(|token| Token::try_from(token).ok()) else {
             return false;
         };
+        let responder = self.responder(origin);
         let Some(waiting) = self.responses.waiting.get_mut(&token) else {
             return false;
         };
@@ -242,7 +282,12 @@ impl<N: Neighbour> Shard<N> {
         }
         let (importer, reply) = (waiting.importer, waiting.reply.clone());
         if waiting.response == ResponseType::Singleton {
-            self.responses.waiting.remove(&token);
+            let waiting = self.take_waiting(&token);
+            if let Some(sample) = waiting.and_then(|waiting| waiting.sample)
+                && let Some(responder) = responder
+            {
+                self.finish_sample(sample, Outcome::Answered(responder));
+            }
         } else {
             waiting.until = self.now + waiting.threshold;
         }
@@ -262,11 +307,13 @@ impl<N: Neighbour> Shard<N> {
             ..*origin
         };
         self.responses.hops += 1;
+        let outer = std::mem::replace(&mut self.measured.responder, responder);
         let heard = self.route(onward, &renamed(message, &reply), Wish::Nothing);
+        self.measured.responder = outer;
         self.responses.hops -= 1;
         if heard == 0 {
             // Nobody waits any more.
-            self.responses.waiting.remove(&token);
+            self.take_waiting(&token);
         }
         heard > 0
     }
@@ -285,20 +332,22 @@ impl<N: Neighbour> Shard<N> {
 
     /// Requests whose time has come are given up.
     pub(super) fn expire_responses(&mut self) {
-        let responses = &mut self.responses;
-        responses.armed = None;
-        while let Some(Reverse((at, token))) = responses.deadlines.peek().copied()
+        self.responses.armed = None;
+        while let Some(Reverse((at, token))) = self.responses.deadlines.peek().copied()
             && at <= self.now
         {
-            responses.deadlines.pop();
-            match responses.waiting.get(&token).map(|waiting| waiting.until) {
+            self.responses.deadlines.pop();
+            match self
+                .responses
+                .waiting
+                .get(&token)
+                .map(|waiting| waiting.until)
+            {
                 // A response has come since.
                 Some(until) if until > self.now => {
-                    responses.deadlines.push(Reverse((until, token)));
+                    self.responses.deadlines.push(Reverse((until, token)));
                 }
-                Some(_) => {
-                    responses.waiting.remove(&token);
-                }
+                Some(_) => self.give_up(&token, Outcome::Unanswered),
                 None => {}
             }
         }

@@ -111,6 +111,8 @@ pub enum ResponseType {
 /// `latency` of a service.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Latency {
+    /// Its place in the file; empty if it came from none.
+    pub at: String,
     /// Where samples are published, in the account that exports.
     pub subject: String,
     /// Which requests are measured.

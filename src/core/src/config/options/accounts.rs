@@ -172,13 +172,17 @@ fn limits(node: &Node, sink: &mut Sink) -> AccountLimits {
 }
 
 /// Whether exports and imports fit each other.
-pub(super) fn share(read: Vec<Read>, sink: &mut Sink) -> Vec<Account> {
+pub(super) fn share(
+    read: Vec<Read>,
+    system_account: Option<&str>,
+    sink: &mut Sink,
+) -> Vec<Account> {
     let places: Vec<_> = read
         .iter()
         .map(|r| (r.exports.clone(), r.imports.clone()))
         .collect();
     let accounts: Vec<Account> = read.into_iter().map(|read| read.account).collect();
-    for error in account::check(&accounts) {
+    for error in account::check(&accounts, system_account) {
         let place = places
             .get(error.account)
             .and_then(|(exports, imports)| match error.item {

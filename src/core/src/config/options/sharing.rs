@@ -269,6 +269,7 @@ fn latency(node: &Node, sink: &mut Sink) -> Option<Latency> {
     let map = match &node.value {
         Value::String(subject) => {
             return Some(Latency {
+                at: at.to_string(),
                 subject: subject.clone(),
                 sampling: Sampling::Percent(100),
             });
@@ -302,6 +303,7 @@ fn latency(node: &Node, sink: &mut Sink) -> Option<Latency> {
         sink.error(at, "Latency subject required, but missing");
     }
     Some(Latency {
+        at: at.to_string(),
         subject: subject?,
         sampling: sampling_read,
     })

@@ -89,7 +89,7 @@ pub(super) fn read(map: &Map, sink: &mut Sink) -> Config {
         sink.warn(&entry.node.position, &entry.key, reason);
     }
     accounts::cross_check(&config.auth, auth_at, &accounts_read, sink);
-    config.accounts = accounts::share(accounts_read, sink);
+    config.accounts = accounts::share(accounts_read, config.system_account.as_deref(), sink);
     if let Some(entry) = lone_account
         && config.auth_required()
     {

@@ -2,7 +2,7 @@
 //! with a warning where ignoring it changes nothing for clients.
 
 use super::reader::Sink;
-use crate::config::value::{Entry, Map, Node, Value};
+use crate::config::value::{Entry, Map, Value};
 
 const REMOVE: &str = "remove it";
 const MONITOR: &str = "remove it, there is no monitoring endpoint";
@@ -104,61 +104,6 @@ const ACCOUNT_JETSTREAM: &str = "max_memory max_mem mem memory max_store max_fil
     disk max_streams streams max_consumers consumers max_ack_pending max_bytes_required \
     max_stream_bytes mem_max_stream_bytes memory_max_stream_bytes disk_max_stream_bytes \
     store_max_stream_bytes cluster_traffic";
-
-/// Options of an export that are read and checked, but that no message obeys yet. Whoever makes messages
-/// obey one takes it out of here.
-const UNROUTED_IN_EXPORTS: &[(&str, &str)] = &[(
-    "latency",
-    "remove it, latencies of services are not sampled",
-)];
-
-/// Refuses what is in order but would change nothing.
-pub(super) fn unrouted(map: &Map, sink: &mut Sink) {
-    for entry in map.iter() {
-        if entry.key.eq_ignore_ascii_case("accounts") {
-            for option in exports(&entry.node) {
-                refuse(option, UNROUTED_IN_EXPORTS, sink);
-            }
-        }
-    }
-}
-
-/// The options of all exports of all accounts.
-fn exports(accounts: &Node) -> impl Iterator<Item = &Entry> {
-    fn block(node: &Node) -> Option<&Map> {
-        match &node.value {
-            Value::Map(map) => Some(map),
-            _ => None,
-        }
-    }
-    let accounts = block(accounts).into_iter().flat_map(|map| map.iter());
-    let options = accounts
-        .filter_map(|account| block(&account.node))
-        .flat_map(|map| map.iter());
-    options
-        .filter(|option| option.key.eq_ignore_ascii_case("exports"))
-        .filter_map(|option| match &option.node.value {
-            Value::Array(list) => Some(list),
-            _ => None,
-        })
-        .flatten()
-        .filter_map(block)
-        .flat_map(|map| map.iter())
-}
-
-fn refuse(entry: &Entry, list: &[(&str, &str)], sink: &mut Sink) {
-    let name = entry.key.to_lowercase();
-    let Some((name, hint)) = list.iter().find(|(listed, _)| *listed == name) else {
-        return;
-    };
-    let changes_nothing = match (&entry.node.value, *name) {
-        (Value::Array(list), _) => list.is_empty(),
-        (value, _) => is_off(value),
-    };
-    if !changes_nothing {
-        sink.unserved(entry, hint);
-    }
-}
 
 /// Whether a value says that its option is not in use.
 pub(super) fn is_off(value: &Value) -> bool {

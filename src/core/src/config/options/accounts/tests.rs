@@ -7,13 +7,13 @@ use crate::config::model::{
     AccountLimits, Audience, Destination, Export, Import, Latency, Mapping, ResponseType, Sampling,
     ServiceExport, ServiceImport, StreamExport, StreamImport,
 };
-use crate::config::testing::{lines, unrouted_config, unrouted_lines};
+use crate::config::testing::{config, lines};
 use proptest::prelude::*;
 
 #[test]
 fn limits() {
     let limits = |text: &str| {
-        let config = unrouted_config(&format!("accounts {{A {{limits {{{text}}}}}}}"));
+        let config = config(&format!("accounts {{A {{limits {{{text}}}}}}}"));
         config.accounts[0].limits.clone()
     };
     assert_eq!(limits(""), AccountLimits::default());
@@ -52,7 +52,7 @@ fn limits() {
         ),
     ] {
         let text = format!("accounts {{A {{limits: {text}}}}}");
-        assert_eq!(unrouted_lines(&text), [wanted], "{text}");
+        assert_eq!(lines(&text), [wanted], "{text}");
     }
 }
 
@@ -67,7 +67,7 @@ fn mappings() {
         source: source.into(),
         destinations: destinations.to_vec(),
     };
-    let config = unrouted_config(
+    let config = config(
         "mappings {\n b: x\n a: [{destination: x, weight: 30}, {dest: y, weight: \"7%\", cluster: X}]\n \"c.*\": {dest: \"d.$1\", weight: 50%}\n e: []\n}\naccounts {A {maps {f: g}}}",
     );
     assert_eq!(
@@ -156,10 +156,10 @@ fn mappings() {
         ),
     ] {
         let text = format!("mappings {{\n {text}\n}}");
-        assert_eq!(unrouted_lines(&text), [wanted], "{text}");
+        assert_eq!(lines(&text), [wanted], "{text}");
     }
     for text in ["mappings: 5", "maps: []"] {
-        let printed = unrouted_lines(text);
+        let printed = lines(text);
         assert!(
             printed[0].ends_with("not map[string]interface {}"),
             "{printed:?}"
@@ -171,7 +171,7 @@ fn mappings() {
 fn exports_are_read() {
     let exports = |text: &str| {
         let text = format!("accounts {{A {{exports: [{{{text}}}]}}\nB {{}}}}");
-        unrouted_config(&text).accounts[0].exports[0].clone()
+        config(&text).accounts[0].exports[0].clone()
     };
     let service = || ServiceExport {
         subject: "a.*".into(),
@@ -250,6 +250,7 @@ fn exports_are_read() {
         ("{sampling: Headers, subject: l}", Sampling::Headers),
     ] {
         let latency = Some(Latency {
+            at: "c:1:40".into(),
             subject: "l".into(),
             sampling,
         });
@@ -327,7 +328,7 @@ fn exports_that_cannot_be() {
 
 /// `*` stands for any place in line 3 or 4.
 fn one_line(text: &str, wanted: &str) {
-    let printed = unrouted_lines(text);
+    let printed = lines(text);
     let [line] = printed.as_slice() else {
         unreachable!("{text} {printed:?}")
     };
@@ -350,7 +351,7 @@ fn imports_are_read() {
         let text = format!(
             "accounts {{A {{exports: [{{stream: \">\"}}, {{service: \">\"}}]}}\nB {{imports: [{{{text}}}]}}}}"
         );
-        unrouted_config(&text).accounts[1].imports[0].clone()
+        config(&text).accounts[1].imports[0].clone()
     };
     let stream = |subject: &str, to: Option<&str>| StreamImport {
         account: "A".into(),
@@ -485,7 +486,7 @@ fn imports_that_cannot_be() {
         "{service: {account: A, subject: \"a.*\"}}, {service: {account: A, subject: \"a.b\"}}",
         "{service: {account: A, subject: \"a\"}}, {service: {account: A, subject: \"a\"}, to: b}",
     ] {
-        unrouted_config(&format!(
+        config(&format!(
             "accounts {{A {{exports: [{{stream: \">\"}}, {{service: \">\"}}]}}\nB {{imports: [{text}]}}}}"
         ));
     }
@@ -526,17 +527,17 @@ fn cycles() {
             let text = text(kind, &a, &b);
             match wanted {
                 Some(subject) => {
-                    let printed = unrouted_lines(&text);
+                    let printed = lines(&text);
                     assert_eq!(printed.len(), 1, "{text} {printed:?}");
                     let wanted = cycle(subject);
                     assert!(printed[0].ends_with(&wanted[2..]), "{text} {printed:?}");
                 }
-                None => assert_eq!(unrouted_lines(&text), [""; 0], "{text}"),
+                None => assert_eq!(lines(&text), [""; 0], "{text}"),
             }
         }
     }
     let ring = "accounts {\nA {exports: [{service: a}], imports: [{service: {account: C, subject: a}}]}\nB {exports: [{service: a}], imports: [{service: {account: A, subject: a}}]}\nC {exports: [{service: a}], imports: [{service: {account: B, subject: a}}]}}";
-    let printed = unrouted_lines(ring);
+    let printed = lines(ring);
     assert_eq!(printed.len(), 1);
     assert!(
         printed[0].starts_with("c:4:") && printed[0].ends_with("forms a cycle"),
@@ -547,7 +548,7 @@ fn cycles() {
 /// As nats-server orders them: streams first, exports first.
 #[test]
 fn everything_that_does_not_fit_is_said() {
-    let printed = unrouted_lines(
+    let printed = lines(
         "accounts {\nB {imports: [{service: {account: A, subject: \">\"}}, {stream: {account: A, subject: x}}], exports: [{service: b, accounts: [Z]}, {stream: a, accounts: [X, Y]}]}}",
     );
     let texts: Vec<&str> = printed
@@ -568,7 +569,7 @@ fn everything_that_does_not_fit_is_said() {
 
 #[test]
 fn system_account() {
-    let name = |text: &str| unrouted_config(text).system_account;
+    let name = |text: &str| config(text).system_account;
     assert_eq!(name("").as_deref(), Some("$SYS"));
     assert_eq!(name("system_account: \"\"").as_deref(), Some("$SYS"));
     assert_eq!(name("system: A; accounts [A]").as_deref(), Some("A"));
@@ -581,11 +582,10 @@ fn system_account() {
         assert_eq!(name(text).as_deref(), Some("A"));
     }
     assert_eq!(
-        unrouted_lines("system: 5"),
+        lines("system: 5"),
         ["c:1:0: system account name must be a string"]
     );
-    let check =
-        |text: &str| crate::config::check(&unrouted_config(text)).map_err(|e| e.to_string());
+    let check = |text: &str| crate::config::check(&config(text)).map_err(|e| e.to_string());
     let missing = Err("error resolving system account: account missing".to_string());
     assert_eq!(check("system_account: X"), missing);
     assert_eq!(check("no_sys_acc: true; system_account: Q"), missing);
@@ -599,9 +599,9 @@ fn system_account() {
     }
 }
 
-/// What no message obeys yet is refused, but only where it is in order and asks for something.
+/// Each is obeyed, and none of them is worth a warning.
 #[test]
-fn what_is_not_routed_yet() {
+fn what_is_in_order() {
     for text in [
         "mappings {}",
         "accounts {A {exports: [], imports: [], limits {}, maps {}}}",
@@ -609,16 +609,25 @@ fn what_is_not_routed_yet() {
         "system_account: \"$SYS\"",
         "system: A; accounts [A]",
         "no_system_account: true",
+        "accounts {A {exports: [{service: a, latency: b}]}}",
+        "accounts {A {exports: [{service: a, latency: b}]}}; system: A; no_system_account: true",
     ] {
         assert_eq!(lines(text), [""; 0], "{text}");
     }
-    assert_eq!(
-        lines("accounts {A {exports: [{service: a, latency: b}]}}"),
-        [
-            "c:1:36: option \"latency\" is not served by petiole yet: remove it, latencies of services are \
-          not sampled"
-        ]
-    );
+}
+
+/// As nats-server, but at the place of the export.
+#[test]
+fn latency_needs_a_system_account() {
+    for text in [
+        "accounts {A {exports: [{service: a, latency: b}]}}; no_system_account: true",
+        "no_system: true; accounts {A {exports: [{service: a, latency: \"b.*\"}]}}",
+    ] {
+        let printed = lines(text);
+        let said = "Error adding service latency sampling for \"a\": system account not setup";
+        assert_eq!(printed.len(), 1, "{printed:?}");
+        assert!(printed[0].ends_with(said), "{printed:?}");
+    }
 }
 
 proptest! {
@@ -631,6 +640,6 @@ proptest! {
         let list = |entries: &[String]| entries.iter().map(|e| format!("{{{e}}}\n")).collect::<String>();
         let (exports, imports, mappings) = (list(&exports), list(&imports), mappings.join("\n"));
         let text = format!("accounts {{\nA {{exports: [\n{exports}], imports: [\n{imports}]}}\nB {{exports: [\n{exports}], imports: [\n{imports}], mappings {{\n{mappings}\n}}}}}}");
-        let _ = unrouted_lines(&text);
+        let _ = lines(&text);
     }
 }
