@@ -7,6 +7,7 @@
 mod config;
 mod creds;
 mod json;
+mod jwt;
 mod parse;
 mod s2;
 mod shard;
@@ -16,12 +17,13 @@ mod ws;
 pub type Check = fn(&[u8]);
 
 /// All checks by the name of their fuzz target, which is the name of their corpus as well.
-pub const ALL: [(&str, Check); 10] = [
+pub const ALL: [(&str, Check); 11] = [
     ("parse_client", parse_client),
     ("parse_leaf", parse_leaf),
     ("config", config),
     ("info_connect", info_connect),
     ("creds", creds),
+    ("jwt", jwt),
     ("shard", shard),
     ("s2", s2),
     ("ws_upgrade", ws_upgrade),
@@ -52,6 +54,11 @@ pub fn info_connect(data: &[u8]) {
 /// A credentials file.
 pub fn creds(data: &[u8]) {
     creds::check(data);
+}
+
+/// A JWT, and claims that are signed before they are judged.
+pub fn jwt(data: &[u8]) {
+    jwt::check(data);
 }
 
 /// A gateway in a world of clients, hubs, slow sockets and passing time.

@@ -6,7 +6,7 @@ use std::collections::{BTreeSet, VecDeque};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::LazyLock;
 
-use petiole_core::auth::users::SlowCheck;
+use petiole_core::auth::users::{Check, SlowCheck};
 use petiole_core::config::model::Config;
 use petiole_core::config::{self, Loader};
 use petiole_core::link::leaf::Signed;
@@ -365,7 +365,12 @@ impl World {
             match event {
                 NodeEvent::Dial { remote, attempt } => self.dials.push_back((remote, attempt)),
                 NodeEvent::Sign { link, .. } => self.signs.push_back(link),
-                NodeEvent::Verify { link, check } => self.checks.push_back((link, check)),
+                NodeEvent::Verify {
+                    link,
+                    check: Check::Password(check),
+                } => self.checks.push_back((link, check)),
+                // Its users have no JWTs.
+                NodeEvent::Verify { .. } => {}
             }
         }
     }

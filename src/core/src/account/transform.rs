@@ -292,7 +292,7 @@ fn wrong(problem: Problem, token: &str) -> TransformError {
 }
 
 /// A pattern that a subscription could be made on.
-pub(super) fn is_pattern(text: &str) -> bool {
+pub(crate) fn is_pattern(text: &str) -> bool {
     is_valid_pattern(text.as_bytes()) && !text.contains(|c: char| c.is_ascii_whitespace())
 }
 

@@ -1,4 +1,4 @@
-//! User nkeys: signatures over nonces, keys of seeds, what a valid public key is.
+//! Nkeys: signatures of users over nonces, keys of seeds, what a valid public key is.
 //!
 //! The signed bytes are those of the nonce *text* of INFO, never its decoded value. Owns no key and
 //! keeps none: a seed comes in by reference and leaves no copy.
@@ -120,7 +120,8 @@ mod tests {
         assert!(is_user_key(&key));
         for kind in [KeyPairType::Account, KeyPairType::Operator] {
             let other = KeyPair::new_from_raw(kind.clone(), [7; 32]).unwrap();
-            assert!(!is_user_key(&other.public_key()));
+            let public = other.public_key();
+            assert!(!is_user_key(&public));
             let other = seed(kind, 7);
             assert_eq!(public_key(&other), Err(NkeyError::NotAUserSeed));
             assert_eq!(sign(&other, b"n"), Err(NkeyError::NotAUserSeed));
