@@ -54,6 +54,10 @@ pub fn check_roles(config: &Config) -> Result<(), RoleError> {
             return refused(&latency.at, "latency");
         }
     }
+    if config.operator.is_on() {
+        let at = config.operator.operators.first();
+        return refused(at.map_or("", |operator| &operator.at), "operator");
+    }
     if config.threads.is_some_and(|threads| threads.get() > 1) {
         return refused("", "threads");
     }

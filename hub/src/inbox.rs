@@ -28,6 +28,8 @@ pub(crate) enum Parcel {
     Superseded(LinkId),
     /// The server at the other end of a link of ours is one that we have dialled.
     Looped(LinkId),
+    /// Accounts have come or changed: what there is to do is the same for all.
+    Accounts,
 }
 
 /// Whether the thread is to look at once.

@@ -5,6 +5,8 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use petiole_core::auth::jwt::{TrustedAccount, Withdrawn};
+use petiole_core::auth::users::{AuthError, Mandate, Verdict};
 use petiole_core::config::model::ConnectionType;
 use petiole_core::link::acceptor::{Acceptor, LeafName, LeafPort};
 use petiole_core::link::client::Client;
@@ -13,15 +15,19 @@ use petiole_core::link::queue::WritePlan;
 use petiole_core::link::sample::{Outcome, Sample};
 use petiole_core::link::sibling::Sibling;
 use petiole_core::link::websocket::{self, WebsocketVisit};
-use petiole_core::link::{Encoding, LinkId, Neighbour as _, Secured, Server};
+use petiole_core::link::{Encoding, LinkId, Neighbour as _, Proof, Secured, Server};
 use petiole_core::shard::{HIGH_WATER, Wants};
 use petiole_core::time::Instant;
 use petiole_core::wire::error::ProtoError;
 use petiole_leaf::{Host, Node as Base, Peers};
 use petiole_net::driver::Engine;
+use smol::channel::Sender;
 
 use crate::explain;
 use crate::inbox::{Inbox, Parcel, Urgency};
+use crate::operator;
+use crate::operator::accounts::{Accounts, Change};
+use crate::operator::claims::{ClaimsRequest, Errand, Word};
 use crate::peer::Peer;
 use crate::system::{Farewell, System};
 
@@ -107,6 +113,8 @@ pub struct Node {
     system: Option<System>,
     /// Links to hubs that are up.
     hubs: Vec<LinkId>,
+    /// In operator mode: the accounts in use, and how many changes of them this thread knows.
+    accounts: Option<(Arc<Accounts>, usize)>,
 }
 
 impl Node {
@@ -138,6 +146,7 @@ impl Node {
                 common: common.clone(),
                 system: None,
                 hubs: Vec::new(),
+                accounts: None,
             }
         };
         bases.into_iter().enumerate().map(node).collect()
@@ -168,6 +177,112 @@ impl Node {
             node.system = Some(system.another(node.base.shard_mut()));
         }
         first.system = Some(system);
+    }
+
+    /// Has the threads of a server, all of them, go by these accounts.
+    pub(crate) fn serve_accounts(nodes: &mut [Node], now: Instant, accounts: &Arc<Accounts>) {
+        for node in nodes.iter_mut() {
+            node.accounts = Some((accounts.clone(), 0));
+            node.catch_up(now);
+        }
+        if let Some(node) = nodes.first() {
+            let common = node.common.clone();
+            accounts.wake_with(move || {
+                for inbox in &common.inboxes {
+                    inbox.put(0, [Parcel::Accounts], Urgency::Now);
+                }
+            });
+        }
+    }
+
+    /// Has the first thread pass on what is asked of a resolver.
+    pub(crate) fn serve_claims(
+        &mut self,
+        now: Instant,
+        requests: &[ClaimsRequest],
+        errands: Sender<Errand>,
+    ) {
+        if let Some(system) = &mut self.system {
+            system.serve_claims(now, self.base.shard_mut(), requests, errands);
+        }
+    }
+
+    /// Says what that came to.
+    pub(crate) fn answer_claims(&mut self, now: Instant, reply: &[u8], words: Vec<Word>) {
+        if let Some(system) = &mut self.system {
+            system.answer_claims(now, self.base.shard_mut(), reply, words);
+        }
+    }
+
+    /// Does what accounts that came or changed make necessary.
+    fn catch_up(&mut self, now: Instant) {
+        let Some((accounts, seen)) = &mut self.accounts else {
+            return;
+        };
+        let changes = accounts.since(seen);
+        if changes.is_empty() {
+            return;
+        }
+        let accounts = accounts.clone();
+        for change in changes {
+            let shard = self.base.shard_mut();
+            match change {
+                Change::Learn(seed) => shard.learn(now, &seed),
+                Change::Revise {
+                    place,
+                    rules,
+                    claims,
+                } => {
+                    let name: Arc<str> = (*rules.name).into();
+                    shard.revise(now, place, rules);
+                    if let Some(claims) = claims {
+                        self.renew(now, &name, &claims);
+                    }
+                    let shard = self.base.shard_mut();
+                    accounts.alone(|| shard.enforce(now, place));
+                }
+                Change::End { account } => {
+                    for link in self.links_of(&account) {
+                        let shard = self.base.shard_mut();
+                        shard.refuse(now, link, &ProtoError::AccountExpired);
+                    }
+                }
+            }
+        }
+    }
+
+    /// The connections that are bound to an account.
+    fn links_of(&self, account: &str) -> Vec<LinkId> {
+        let shard = self.base.shard();
+        let is_of = |link: &LinkId| shard.account_of(*link).is_some_and(|it| **it == *account);
+        shard.links().into_iter().filter(is_of).collect()
+    }
+
+    /// Judges the users of an account again, which has a new JWT.
+    fn renew(&mut self, now: Instant, account: &str, claims: &TrustedAccount) {
+        for link in self.links_of(account) {
+            let shard = self.base.shard_mut();
+            let Some(mandate) = shard.neighbour(link).and_then(Peer::mandate).cloned() else {
+                continue;
+            };
+            let mut session = mandate.session.clone();
+            match session.renew(claims) {
+                Ok(()) if session.permissions == mandate.session.permissions => {}
+                Ok(()) => {
+                    let perms = operator::permissions(&session);
+                    let until = mandate.until;
+                    shard.renew(now, link, Arc::new(Mandate { session, until }), perms);
+                }
+                Err(Withdrawn::Revoked) => shard.refuse(now, link, &ProtoError::UserRevoked),
+                Err(Withdrawn::Bearer) => {
+                    shard.refuse(now, link, &ProtoError::AuthorizationViolation);
+                }
+                // Without a word, as nats-server.
+                Err(Withdrawn::Issuer) => {
+                    shard.close(now, link, ProtoError::AuthorizationViolation.reason());
+                }
+            }
+        }
     }
 
     /// Tells whoever listens in the system account that the server is about to end.
@@ -215,6 +330,7 @@ impl Node {
         if parcels.is_empty() {
             return;
         }
+        self.catch_up(now);
         let common = self.common.clone();
         for (from, parcel) in parcels {
             let Some(sibling) = self.siblings.get(from).copied().flatten() else {
@@ -254,6 +370,8 @@ impl Node {
                     }
                 }
                 Parcel::Looped(link) => self.cut_loop(now, link),
+                // Done above.
+                Parcel::Accounts => {}
             }
         }
         self.settle(now);
@@ -469,6 +587,12 @@ impl Host for Node {
 
     fn node(&mut self) -> &mut Base<Peer> {
         &mut self.base
+    }
+
+    fn handle_verified(&mut self, now: Instant, link: LinkId, verdict: Result<Verdict, AuthError>) {
+        self.catch_up(now);
+        self.base.handle_proof(now, link, Proof::Verified(verdict));
+        self.settle(now);
     }
 }
 

@@ -8,7 +8,7 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use async_io::Async;
-use petiole_core::config::model::{Config, ConnectionType};
+use petiole_core::config::model::{Config, ConnectionType, LeafListener};
 use petiole_core::link::acceptor::LeafPort;
 use petiole_core::time::Instant;
 use petiole_core::wire::error::ProtoError;
@@ -20,11 +20,13 @@ use petiole_net::clock::Clock;
 use petiole_net::listen::{Listener, join};
 use petiole_net::signal::signals;
 use smol::LocalExecutor;
-use smol::channel::{Receiver, Sender, unbounded};
+use smol::channel::{Receiver, Sender, bounded, unbounded};
 use smol::future;
 
 use crate::leafs::Leafs;
 use crate::node::Node;
+use crate::operator::Operator;
+use crate::operator::claims::Errand;
 use crate::system::Farewell;
 use crate::throttle::Throttle;
 use crate::websocket::{Visitor, Websocket, WebsocketGate};
@@ -84,6 +86,9 @@ impl Hub {
     }
 }
 
+/// Requests to the resolver that may wait: one is as large as a payload.
+const MOST_ERRANDS: usize = 256;
+
 /// How many threads the machine has for us.
 fn available() -> usize {
     thread::available_parallelism().map_or(1, NonZeroUsize::get)
@@ -106,7 +111,7 @@ async fn serve(hub: Hub, executor: Rc<LocalExecutor<'static>>) -> Result<(), Run
         threads,
     } = hub;
     let Parts {
-        config,
+        mut config,
         greeter,
         reaches,
         id,
@@ -144,14 +149,31 @@ async fn serve(hub: Hub, executor: Rc<LocalExecutor<'static>>) -> Result<(), Run
     });
     let server = describe(&config, id, address);
     let clock = Clock::start();
+    let operator = Operator::new(&config, clock).map_err(RunError::Operator)?;
+    let operator = operator.map(Arc::new);
+    if let Some(operator) = &operator {
+        operator.prepare(named_accounts(&config)).await;
+        // It is one of those that JWTs describe.
+        config.system_account = None;
+    }
     let entropy = || Box::new(SystemEntropy::default());
     let named = server.clone();
     let base = Base::of(&config, server, entropy(), clock.now());
     let others: Vec<_> = (1..threads).map(|_| base.another(entropy())).collect();
     let mut nodes = Node::all(base, clock.now(), others);
-    if let Some(account) = &config.system_account {
+    let mut system = config.system_account.as_deref();
+    if let Some(operator) = &operator {
+        Node::serve_accounts(&mut nodes, clock.now(), operator.accounts());
+        system = operator.system().map(|account| &**account);
+    }
+    if let Some(account) = system {
         Node::serve_system(&mut nodes, clock.now(), account, &named);
     }
+    let (errand, errands) = bounded(MOST_ERRANDS);
+    if let (Some(operator), Some(node)) = (&operator, nodes.first_mut()) {
+        node.serve_claims(clock.now(), &operator.requests(), errand);
+    }
+    let judge = || operator.as_ref().map(Operator::as_judge);
     let mut nodes = nodes.into_iter();
     reaches.iter().for_each(|reach| reach.warn());
     greeter.warn();
@@ -161,11 +183,19 @@ async fn serve(hub: Hub, executor: Rc<LocalExecutor<'static>>) -> Result<(), Run
     let Some(first) = nodes.next() else {
         return Ok(());
     };
-    let worker = Worker::new(first, clock, executor, greeter.clone()).with_remotes(reaches, signer);
-    let tasks = start(&worker, ended.clone());
+    let worker = Worker::new(first, clock, executor, greeter.clone())
+        .with_remotes(reaches, signer)
+        .with_judge(judge());
+    let mut tasks = start(&worker, ended.clone());
+    if let Some(operator) = &operator {
+        tasks.extend(keep(operator, &worker, errands));
+    }
     let others: Vec<Other> = nodes
         .enumerate()
-        .map(|(at, node)| Other::start(at + 1, node, clock, greeter.clone(), ended.clone()))
+        .map(|(at, node)| {
+            let shared = (greeter.clone(), operator.clone());
+            Other::start(at + 1, node, clock, shared, ended.clone())
+        })
         .collect::<Result<_, _>>()
         .map_err(RunError::System)?;
     log::info!(
@@ -281,6 +311,43 @@ fn judge(worker: &Worker<Node>, throttle: &Arc<Throttle>, now: Instant) -> Resul
     judged
 }
 
+/// The accounts that a configuration names: of leafs that are users without a JWT, and of remotes.
+fn named_accounts(config: &Config) -> impl Iterator<Item = &str> {
+    let leafs = config.leafnodes.iter();
+    let leafs = leafs.flat_map(LeafListener::accounts);
+    leafs.chain(config.remotes.iter().map(|remote| &*remote.account))
+}
+
+/// Keeps operator mode going: what is asked of the resolver, and what expires.
+fn keep(
+    operator: &Arc<Operator>,
+    worker: &Worker<Node>,
+    errands: Receiver<Errand>,
+) -> Vec<smol::Task<()>> {
+    let thread = worker.thread().clone();
+    let it = operator.clone();
+    let serving = worker.spawn(async move {
+        while let Ok(first) = errands.recv().await {
+            let mut all = vec![first];
+            // Those that wait as well are made sure of together.
+            while let Ok(next) = errands.try_recv() {
+                all.push(next);
+            }
+            let answers = it.run(all).await;
+            thread.with(|node, now| {
+                for (reply, words) in answers {
+                    node.answer_claims(now, &reply, words);
+                }
+            });
+        }
+    });
+    let it = operator.clone();
+    let timing = worker.spawn(async move { it.keep_time().await });
+    let it = operator.clone();
+    let tidying = worker.spawn(async move { it.tidy().await });
+    vec![serving, timing, tidying]
+}
+
 /// Starts what every thread does.
 fn start(worker: &Worker<Node>, ended: Sender<End>) -> Vec<smol::Task<()>> {
     let mut tasks = worker.start(async move || {
@@ -375,7 +442,7 @@ impl Other {
         number: usize,
         node: Node,
         clock: Clock,
-        greeter: Arc<Greeter>,
+        (greeter, operator): (Arc<Greeter>, Option<Arc<Operator>>),
         ended: Sender<End>,
     ) -> std::io::Result<Self> {
         let (orders, received) = unbounded();
@@ -384,7 +451,8 @@ impl Other {
             .spawn(move || {
                 let _guard = StopOnPanic(ended.clone());
                 let executor = Rc::new(LocalExecutor::new());
-                let worker = Worker::new(node, clock, executor.clone(), greeter);
+                let judge = operator.as_ref().map(Operator::as_judge);
+                let worker = Worker::new(node, clock, executor.clone(), greeter).with_judge(judge);
                 async_io::block_on(executor.run(serve_beside(worker, received, ended)));
             })?;
         Ok(Other { orders, thread })

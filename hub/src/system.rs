@@ -17,7 +17,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use petiole_core::config::model::GLOBAL_ACCOUNT;
-use petiole_core::link::internal::Internal;
+use petiole_core::link::internal::{Internal, Mail};
 use petiole_core::link::{LinkId, Neighbour as _, Portrait, Server};
 use petiole_core::message::Message;
 use petiole_core::shard::{Shard, Traffic};
@@ -28,10 +28,17 @@ use petiole_core::wire::error::ProtoError;
 use petiole_leaf::Peers as _;
 use petiole_net::clock::since_1970;
 
+use crate::operator::claims::{ClaimsRequest, Errand, Word};
 use crate::peer::Peer;
 use chief::{Chief, Desk, Step};
-use json::{Answer, ClientInfo, Count, Disconnected, ServerInfo, UserInfo, UserPermissions};
+use json::{
+    Answer, ClientInfo, Count, Disconnected, Refusal, ServerInfo, UserInfo, UserPermissions,
+};
 use request::Request;
+use smol::channel::Sender;
+
+/// What the names of subscriptions for the resolver begin with.
+const CLAIMS: &str = "claims";
 
 /// Something that happened to a link and that somebody wants to hear of.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -137,6 +144,8 @@ pub(crate) struct System {
     /// What links that are gone came to.
     ended: Load,
     chief: Option<Box<Chief>>,
+    /// Where requests to the resolver go.
+    errands: Option<Sender<Errand>>,
     /// The server has said its last word.
     silent: bool,
 }
@@ -161,7 +170,7 @@ impl System {
         };
         shard.open_own(now, Peer::System(Box::new(Internal::new(account))));
         for (sid, subject) in Request::subscriptions(&identity.id) {
-            shard.subscribe_as_server(now, subject.as_bytes(), sid.as_bytes());
+            shard.subscribe_as_server(now, subject.as_bytes(), None, sid.as_bytes());
         }
         shard.answer_clients();
         shard.measure_latency();
@@ -170,6 +179,7 @@ impl System {
             happened: Vec::new(),
             ended: Load::default(),
             chief: Some(Box::new(Chief::new(now, threads))),
+            errands: None,
             silent: false,
         }
     }
@@ -183,7 +193,67 @@ impl System {
             happened: Vec::new(),
             ended: Load::default(),
             chief: None,
+            errands: None,
             silent: false,
+        }
+    }
+
+    /// Has requests to a resolver go to `errands`, of which these are answered.
+    pub(crate) fn serve_claims(
+        &mut self,
+        now: Instant,
+        shard: &mut Shard<Peer>,
+        requests: &[ClaimsRequest],
+        errands: Sender<Errand>,
+    ) {
+        for (request, number) in ClaimsRequest::ALL.iter().zip(0..) {
+            if requests.contains(request) {
+                let subject = request.subject().as_bytes();
+                let queue = request.queue().map(str::as_bytes);
+                let sid = format!("{CLAIMS}{number}");
+                shard.subscribe_as_server(now, subject, queue, sid.as_bytes());
+            }
+        }
+        self.errands = Some(errands);
+    }
+
+    /// What came for the resolver.
+    fn errand(mail: &Mail) -> Option<Errand> {
+        let number = std::str::from_utf8(&mail.sid).ok()?.strip_prefix(CLAIMS)?;
+        Some(Errand {
+            request: *ClaimsRequest::ALL.get(number.parse::<usize>().ok()?)?,
+            subject: String::from_utf8_lossy(&mail.subject).into_owned(),
+            reply: mail.reply.as_ref().map(|reply| reply.to_vec()),
+            body: mail.payload().to_vec(),
+        })
+    }
+
+    /// Says what a request to the resolver came to.
+    pub(crate) fn answer_claims(
+        &mut self,
+        now: Instant,
+        shard: &mut Shard<Peer>,
+        reply: &[u8],
+        words: Vec<Word>,
+    ) {
+        let mut desk = Desk {
+            now,
+            server: &self.server,
+            shard,
+        };
+        let server = &self.server;
+        for word in words {
+            match word {
+                Word::Data(data) => {
+                    let server = server.info();
+                    desk.say(reply, &Answer { server, data });
+                }
+                Word::Error(error) => {
+                    let server = server.info();
+                    desk.say(reply, &Refusal { server, error });
+                }
+                Word::Raw(body) => desk.say_raw(reply, &body),
+            }
         }
     }
 
@@ -377,7 +447,17 @@ impl System {
                 chief.publish(&mut desk, happened);
             }
             for mail in mail {
-                chief.handle(&mut desk, &mail);
+                match (&self.errands, System::errand(&mail)) {
+                    (Some(errands), Some(errand)) => {
+                        if errands.try_send(errand).is_err() {
+                            log::warn!(
+                                "A request on {} is not answered: too many wait",
+                                String::from_utf8_lossy(&mail.subject)
+                            );
+                        }
+                    }
+                    _ => chief.handle(&mut desk, &mail),
+                }
             }
             chief.do_due(&mut desk);
             while let Some(load) = chief.poll_round() {

@@ -1,5 +1,5 @@
-//! Accounts that share at random, on one thread or several, against what the documents say of it (accounts,
-//! exports and imports).
+//! Accounts that share at random, and other things later, on one thread or several, against what the
+//! documents say of it (accounts, exports and imports).
 #![allow(clippy::unwrap_used)]
 
 #[allow(dead_code)] // The simulation uses all of it.
@@ -35,6 +35,7 @@ enum Step {
     Subscribe(usize, &'static str),
     Unsubscribe(usize, &'static str),
     Publish(usize, &'static str, &'static str),
+    Revise(Vec<Import>),
 }
 
 fn imports() -> impl Strategy<Value = Vec<Import>> {
@@ -75,6 +76,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         4 => (client.clone(), pattern()).prop_map(|(c, p)| Step::Subscribe(c, p)),
         1 => (client.clone(), pattern()).prop_map(|(c, p)| Step::Unsubscribe(c, p)),
         5 => (client, first, rest).prop_map(|(c, f, r)| Step::Publish(c, f, r)),
+        1 => imports().prop_map(Step::Revise),
     ];
     prop::collection::vec(step, 1..40)
 }
@@ -83,9 +85,8 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(400))]
 
     #[test]
-    fn what_is_shared_arrives(imports in imports(), steps in steps(), threads in 1..4usize) {
-        let model = sharing(&imports);
-        let mut world = World::new(threads, &model.accounts(0, &ACCOUNTS));
+    fn what_is_shared_arrives(mut imports in imports(), steps in steps(), threads in 1..4usize) {
+        let mut world = World::new(threads, &sharing(&imports).accounts(0, &ACCOUNTS));
         for account in ACCOUNTS {
             for _ in 0..CLIENTS {
                 world.client(account);
@@ -93,7 +94,11 @@ proptest! {
         }
         let mut wanted: Vec<(usize, &str)> = Vec::new();
         for step in &steps {
-            match *step {
+            match step.clone() {
+                Step::Revise(other) => {
+                    imports = other;
+                    world.revise(&sharing(&imports).accounts(0, &ACCOUNTS));
+                }
                 Step::Subscribe(client, pattern) => {
                     world.say(client, &format!("SUB {pattern} {pattern}\r\n"));
                     if !wanted.contains(&(client, pattern)) {
@@ -116,7 +121,7 @@ proptest! {
                         queue: None,
                     });
                     let wants: Vec<Want<'_>> = wants.collect();
-                    let outcome = model.publish(&wants, place_of(client), &subject, None);
+                    let outcome = sharing(&imports).publish(&wants, place_of(client), &subject, None);
                     let copy = |(number, subject): (u64, String)| {
                         let (client, pattern) = wanted[number as usize];
                         (client, subject, pattern.to_owned())

@@ -19,4 +19,4 @@ pub use operator::{End, Stopper, obey};
 pub use peer::{Peer, Peers};
 pub use reach::Reach;
 pub use run::{Leaf, Parts, Ready, RunError, SystemEntropy, check_files, describe};
-pub use worker::{Host, Worker};
+pub use worker::{Host, Judge, Judging, Worker};

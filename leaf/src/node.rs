@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use petiole_core::account;
-use petiole_core::auth::users::{SlowCheck, Users};
+use petiole_core::auth::users::{Check, Users};
 use petiole_core::config::model::{Config, Remote};
 use petiole_core::link::client::Client;
 use petiole_core::link::leaf::Leaf;
@@ -51,7 +51,7 @@ pub enum NodeEvent {
         /// For this link.
         link: LinkId,
         /// The work.
-        check: SlowCheck,
+        check: Check,
     },
     /// Sign with the remote's credentials and report with [`Node::handle_proof`].
     Sign {

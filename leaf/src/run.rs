@@ -78,6 +78,8 @@ pub enum RunError {
     Listen(ListenError),
     /// A `tls` block names files that cannot be used.
     File(FileError),
+    /// Operator mode cannot be as it is configured: which place says what.
+    Operator(String),
     /// The system gives no signals or no random bytes.
     System(std::io::Error),
 }
@@ -87,6 +89,7 @@ impl fmt::Display for RunError {
         match self {
             RunError::Listen(error) => error.fmt(f),
             RunError::File(error) => error.fmt(f),
+            RunError::Operator(error) => f.write_str(error),
             RunError::System(error) => write!(f, "system: {error}"),
         }
     }

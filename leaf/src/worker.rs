@@ -3,11 +3,13 @@
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr, TcpStream};
+use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_io::{Async, Timer};
+use petiole_core::auth::users::{AuthError, Check, JwtCheck, SlowCheck, Verdict};
 use petiole_core::link::{LinkId, Proof, Secured};
 use petiole_core::time::Instant;
 use petiole_core::wire::error::ProtoError;
@@ -37,7 +39,21 @@ pub trait Host: Engine<Id = LinkId> + 'static {
     type Peers: Peers;
     /// The node.
     fn node(&mut self) -> &mut Node<Self::Peers>;
+    /// What a check of who somebody is came to.
+    fn handle_verified(&mut self, now: Instant, link: LinkId, verdict: Result<Verdict, AuthError>) {
+        self.node()
+            .handle_proof(now, link, Proof::Verified(verdict));
+    }
 }
+
+/// Judges JWTs, whose accounts are looked up.
+pub trait Judge {
+    /// Whether somebody is let in, and as whom.
+    fn judge(&self, check: JwtCheck) -> Judging;
+}
+
+/// What [`Judge::judge`] comes to.
+pub type Judging = Pin<Box<dyn Future<Output = Result<Verdict, AuthError>>>>;
 
 impl<P: Peers + 'static> Host for Node<P> {
     type Peers = P;
@@ -55,6 +71,8 @@ pub struct Worker<H: Host> {
     /// How each remote is reached, in the order of the configuration.
     reaches: Rc<[Rc<Reach>]>,
     greeter: Arc<Greeter>,
+    /// In operator mode.
+    judge: Option<Rc<dyn Judge>>,
     /// Our own end of each link to a hub.
     addresses: Rc<RefCell<HashMap<LinkId, IpAddr>>>,
 }
@@ -67,6 +85,7 @@ impl<H: Host> Clone for Worker<H> {
             signer: self.signer.clone(),
             reaches: self.reaches.clone(),
             greeter: self.greeter.clone(),
+            judge: self.judge.clone(),
             addresses: self.addresses.clone(),
         }
     }
@@ -87,6 +106,7 @@ impl<H: Host> Worker<H> {
             signer: None,
             reaches: Rc::default(),
             greeter,
+            judge: None,
             addresses: Rc::default(),
         }
     }
@@ -98,6 +118,11 @@ impl<H: Host> Worker<H> {
             reaches: reaches.into(),
             ..self
         }
+    }
+
+    /// The worker's clients and leafs are users by JWT.
+    pub fn with_judge(self, judge: Option<Rc<dyn Judge>>) -> Self {
+        Worker { judge, ..self }
     }
 
     /// The engine.
@@ -215,7 +240,7 @@ impl<H: Host> Worker<H> {
     }
 
     /// Does what the node asks for until a lame duck is done.
-    async fn work(&self, checks: &Sender<NodeEvent>) {
+    async fn work(&self, checks: &Sender<(LinkId, SlowCheck)>) {
         loop {
             self.thread.events().await;
             while let Some(event) = self.thread.with(|host, _| host.node().poll_event()) {
@@ -227,7 +252,7 @@ impl<H: Host> Worker<H> {
         }
     }
 
-    async fn handle(&self, event: NodeEvent, checks: &Sender<NodeEvent>) {
+    async fn handle(&self, event: NodeEvent, checks: &Sender<(LinkId, SlowCheck)>) {
         match event {
             NodeEvent::Dial { remote, attempt } => {
                 let thread = self.thread.clone();
@@ -263,10 +288,27 @@ impl<H: Host> Worker<H> {
                 self.thread
                     .with(|host, now| host.node().handle_proof(now, link, Proof::Signed(signed)));
             }
-            check @ NodeEvent::Verify { .. } => {
+            NodeEvent::Verify {
+                link,
+                check: Check::Password(check),
+            } => {
                 if checks.len() < MOST_WAITING_CHECKS {
                     // The receiver lives as long as the role.
-                    let _ = checks.send(check).await;
+                    let _ = checks.send((link, check)).await;
+                }
+            }
+            NodeEvent::Verify {
+                link,
+                check: Check::Jwt(check),
+            } => {
+                // Without operator mode nobody asks for it.
+                if let Some(judge) = self.judge.clone() {
+                    let thread = self.thread.clone();
+                    let judged = async move {
+                        let verdict = judge.judge(check).await;
+                        thread.with(|host, now| host.handle_verified(now, link, verdict));
+                    };
+                    self.executor.spawn(judged).detach();
                 }
             }
         }
@@ -281,11 +323,9 @@ fn tell_time<H: Host>(host: &mut H, now: Instant) {
 
 /// One slow check at a time, on the blocking thread: guessing passwords costs the guesser time, not
 /// the other clients.
-async fn check_passwords<H: Host>(thread: Rc<Thread<H>>, waiting: Receiver<NodeEvent>) {
-    while let Ok(event) = waiting.recv().await {
-        if let NodeEvent::Verify { link, check } = event {
-            let result = smol::unblock(move || check.run()).await;
-            thread.with(|host, now| host.node().handle_proof(now, link, Proof::Verified(result)));
-        }
+async fn check_passwords<H: Host>(thread: Rc<Thread<H>>, waiting: Receiver<(LinkId, SlowCheck)>) {
+    while let Ok((link, check)) = waiting.recv().await {
+        let verdict = smol::unblock(move || check.run()).await;
+        thread.with(|host, now| host.handle_verified(now, link, verdict));
     }
 }

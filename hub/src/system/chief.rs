@@ -50,14 +50,18 @@ impl Desk<'_> {
     }
 
     pub(super) fn say(&mut self, subject: &[u8], what: &impl Serialize) {
+        let body = serde_json::to_vec(what).unwrap_or_default();
+        self.say_raw(subject, &body);
+    }
+
+    pub(super) fn say_raw(&mut self, subject: &[u8], body: &[u8]) {
         // An account may have any name.
         if !subject::is_valid_literal(subject) {
             return;
         }
-        let body = serde_json::to_vec(what).unwrap_or_default();
         let account = self.server.account.clone();
         self.shard
-            .publish_as_server(self.now, &account, &Message::new(subject, &body));
+            .publish_as_server(self.now, &account, &Message::new(subject, body));
     }
 }
 

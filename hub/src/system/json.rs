@@ -42,9 +42,9 @@ pub(super) struct Answer<'a, T> {
 
 /// Why there is none.
 #[derive(Debug, Serialize)]
-pub(super) struct Refusal<'a> {
+pub(super) struct Refusal<'a, T = Fault> {
     pub(super) server: ServerInfo<'a>,
-    pub(super) error: Fault,
+    pub(super) error: T,
 }
 
 #[derive(Debug, Serialize)]

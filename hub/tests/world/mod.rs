@@ -85,6 +85,21 @@ impl World {
         world
     }
 
+    /// From here on the accounts, which stay the same, share what this configuration says.
+    #[allow(dead_code, reason = "not every test changes it")]
+    pub(crate) fn revise(&mut self, text: &str) {
+        let config = load("c", &Text(text)).unwrap().config;
+        let all = petiole_core::account::compile(&config, None).unwrap();
+        for node in &mut self.nodes {
+            for (rules, at) in all.iter().zip(0..) {
+                let rules = Arc::new(rules.clone());
+                node.node().shard_mut().revise(NOW, at, rules);
+            }
+        }
+        self.settle();
+        self.hear();
+    }
+
     pub(crate) fn client(&mut self, account: &str) {
         let thread = self.peers.len() % self.nodes.len();
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 1000));

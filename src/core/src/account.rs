@@ -11,7 +11,7 @@ pub mod transform;
 
 pub use sharing::{Item, Problem, SharingError, check};
 
-use crate::config::model::{AccountLimits, Config, GLOBAL_ACCOUNT};
+use crate::config::model::{Account, AccountLimits, Config, GLOBAL_ACCOUNT};
 use exports::Exports;
 use imports::Imports;
 use mapping::{MappingError, Mappings};
@@ -74,7 +74,9 @@ pub fn compile(config: &Config, cluster: Option<&str>) -> Result<Vec<Rules>, Acc
         mappings: mappings(&config.mappings)?,
         ..Rules::default()
     }];
-    let (shared, errors) = sharing::compile(&config.accounts, config.system_account.as_deref());
+    let places = sharing::numbers(config.accounts.len());
+    let system = config.system_account.as_deref();
+    let (shared, errors) = sharing::compile(&config.accounts, &places, system);
     if let Some(error) = errors.into_iter().next() {
         return Err(AccountError::Sharing(Box::new(error)));
     }
@@ -88,6 +90,33 @@ pub fn compile(config: &Config, cluster: Option<&str>) -> Result<Vec<Rules>, Acc
         });
     }
     Ok(out)
+}
+
+/// Compiles accounts that came while the server runs. `places` are their numbers; all that they import
+/// from is among them. What is wrong in one is left out, and told.
+pub fn compile_at(
+    accounts: &[Account],
+    places: &[u32],
+    system_account: Option<&str>,
+    cluster: Option<&str>,
+) -> (Vec<Rules>, Vec<AccountError>) {
+    let (shared, problems) = sharing::compile(accounts, places, system_account);
+    let mut errors: Vec<AccountError> = problems
+        .into_iter()
+        .map(|problem| AccountError::Sharing(Box::new(problem)))
+        .collect();
+    let all = accounts.iter().zip(shared);
+    let rules = all.map(|(account, (exports, imports))| Rules {
+        name: account.name.as_str().into(),
+        limits: account.limits.clone(),
+        mappings: Mappings::compile(&account.mappings, cluster).unwrap_or_else(|error| {
+            errors.push(AccountError::Mapping(error));
+            Mappings::default()
+        }),
+        exports,
+        imports,
+    });
+    (rules.collect(), errors)
 }
 
 #[cfg(test)]

@@ -27,8 +27,9 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use crate::account::Rules;
+use crate::account::perms::Perms;
 use crate::auth::certificate::Certificate;
-use crate::auth::users::{Identity, SlowCheck, Users};
+use crate::auth::users::{Check, Identity, Mandate, Users};
 use crate::config::model::{ConnectionType, Limits, Tls};
 use crate::interest::Reach;
 use crate::message::Message;
@@ -243,6 +244,17 @@ pub trait Neighbour: Sized {
     /// Whether it may publish on `subject`; tells it if not. Asked by the shard where the account maps
     /// subjects: permissions are about what it maps them to (authentication, subject mappings).
     fn admit(&mut self, subject: &[u8], cx: &mut Cx<'_>) -> Result<Permit, ProtoError>;
+    /// What its JWT says, if that is how it was let in.
+    fn mandate(&self) -> Option<&Arc<Mandate>> {
+        None
+    }
+    /// From here on its JWT says this, and it has these permissions.
+    fn adopt(&mut self, _: Arc<Mandate>, _: Option<Arc<Perms>>) {}
+    /// Whether it may keep a subscription that it has: `None` if not, else whether each delivery is to ask
+    /// [`Neighbour::may_hear`].
+    fn may_keep(&self, _: &[u8], _: Option<&[u8]>) -> Option<bool> {
+        Some(true)
+    }
     /// Whether there is nothing that it may not hear. May say no where that is so.
     fn hears_all(&self) -> bool {
         false
@@ -342,8 +354,8 @@ pub enum Action<'a> {
     },
     /// What the peer may be told changed: compare all of our interest again.
     Reoffer,
-    /// Stop reading from it until its password is checked.
-    Verify(SlowCheck),
+    /// Stop reading from it until it is found out who it is.
+    Verify(Check),
     /// From the next byte on in both directions the link is carried otherwise: what is queued goes
     /// out as before, nothing more is read until [`Neighbour::handle_upgraded`].
     Upgrade(Upgrade),
@@ -396,7 +408,7 @@ pub enum Event {
         /// For this link.
         link: LinkId,
         /// The work.
-        check: SlowCheck,
+        check: Check,
     },
     /// Sign the nonce with the remote's credentials and bring the result with
     /// [`Shard::handle_proof`](crate::shard::Shard::handle_proof).

@@ -5,6 +5,7 @@
 //! `handle_*`, drain [`Shard::poll_wake`] and [`Shard::poll_event`], then look at
 //! [`Shard::poll_timeout`] again.
 
+mod accounts;
 mod flow;
 mod interest;
 mod latency;
@@ -31,7 +32,7 @@ use crate::link::delay::Delay;
 use crate::link::queue::{Mark, OutQueue, Pool};
 use crate::link::sibling::Crossed;
 use crate::link::{Action, Cx, Encoding, Env, Event, LinkId, Neighbour, Proof, Secured, Upgrade};
-use crate::random::{self, Entropy, Random};
+use crate::random::{Entropy, Random};
 use crate::slab::{NONE, Slab};
 use crate::time::Instant;
 use crate::wall::WallClock;
@@ -44,6 +45,7 @@ use shadows::Shadows;
 use siblings::Family;
 use system::Own;
 
+pub use accounts::AccountSeed;
 pub use system::AccountLoad;
 
 /// A subscriber that takes nothing for this long no longer holds its producers back; from then on
@@ -90,6 +92,8 @@ struct Account {
     /// Leaf links that are to know of its interest.
     leafs: Vec<u32>,
     loop_name: Arc<str>,
+    /// The subscriptions that stand for services that it imports.
+    services: Vec<SubId>,
 }
 
 /// The connections that an account has.
@@ -260,10 +264,10 @@ impl<N: Neighbour> Shard<N> {
     ) -> Self {
         let mut shard = Shard::bare(env.into(), entropy);
         for rules in accounts {
-            let loop_name = format!("$LDS.{}", random::name::<22>(&mut *shard.entropy.0));
-            shard.add_account(rules.into(), loop_name.into(), Arc::default());
+            let seed = AccountSeed::new(rules.into(), &mut *shard.entropy.0);
+            shard.add_account(seed);
         }
-        shard.offer_services();
+        shard.offer_all_services();
         shard
     }
 
@@ -304,12 +308,12 @@ impl<N: Neighbour> Shard<N> {
         }
     }
 
-    fn add_account(
-        &mut self,
-        rules: Arc<Rules>,
-        loop_name: Arc<str>,
-        connections: Arc<Connections>,
-    ) {
+    fn add_account(&mut self, seed: AccountSeed) {
+        let AccountSeed {
+            rules,
+            loop_name,
+            connections,
+        } = seed;
         let name: Arc<str> = (*rules.name).into();
         self.by_name
             .insert(name.clone(), self.accounts.len() as u32);
@@ -321,6 +325,7 @@ impl<N: Neighbour> Shard<N> {
             connections,
             leafs: Vec::new(),
             loop_name,
+            services: Vec::new(),
         });
     }
 
@@ -433,7 +438,7 @@ impl<N: Neighbour> Shard<N> {
             mark: 0,
             snapshot: 0,
             progress: now,
-            armed: Instant::from_nanos(u64::MAX),
+            armed: Instant::NEVER,
             holds: Vec::new(),
             held_by: 0,
             woken: false,

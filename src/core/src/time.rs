@@ -11,6 +11,8 @@ pub struct Instant(u64);
 impl Instant {
     /// The origin.
     pub const ZERO: Instant = Instant(0);
+    /// Later than any other.
+    pub const NEVER: Instant = Instant(u64::MAX);
 
     /// A point `nanos` nanoseconds after the origin.
     pub const fn from_nanos(nanos: u64) -> Self {

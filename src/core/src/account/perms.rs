@@ -567,6 +567,11 @@ impl AcceptorRules {
         perms.is_none_or(|perms| perms.rules().may_hear(subject)) && !self.deny.matches(subject)
     }
 
+    /// From here on the leaf has these permissions.
+    pub fn adopt(&mut self, perms: Option<Arc<Perms>>) {
+        self.perms = perms.map(LinkPerms::new);
+    }
+
     /// Whether there is nothing that must not be sent.
     pub fn sends_all(&self) -> bool {
         self.perms.is_none() && self.deny.is_empty()

@@ -113,12 +113,18 @@ impl std::error::Error for SharingError {}
 
 /// Everything that is wrong in what accounts share, in nats-server's order.
 pub fn check(accounts: &[Account], system_account: Option<&str>) -> Vec<SharingError> {
-    compile(accounts, system_account).1
+    compile(accounts, &numbers(accounts.len()), system_account).1
 }
 
-/// What each account exports and imports, without what is wrong in it.
+/// The numbers of the accounts of a configuration: `$G` is before them.
+pub(super) fn numbers(accounts: usize) -> Vec<u32> {
+    (1..).take(accounts).collect()
+}
+
+/// What each account exports and imports, without what is wrong in it. `places` are their numbers.
 pub(super) fn compile(
     accounts: &[Account],
+    places: &[u32],
     system_account: Option<&str>,
 ) -> (Vec<(Exports, Imports)>, Vec<SharingError>) {
     let numbers = accounts
@@ -127,6 +133,7 @@ pub(super) fn compile(
         .map(|(account, at)| (account.name.as_str(), at));
     let mut sharing = Sharing {
         accounts,
+        places,
         system_account,
         numbers: numbers.collect(),
         shared: Vec::new(),
@@ -140,6 +147,7 @@ pub(super) fn compile(
 
 struct Sharing<'c> {
     accounts: &'c [Account],
+    places: &'c [u32],
     system_account: Option<&'c str>,
     /// Accounts by name.
     numbers: HashMap<&'c str, usize>,
@@ -263,7 +271,7 @@ impl<'c> Sharing<'c> {
         let to = stream.to.as_deref();
         let unfit = |e| Problem::Names(subject.clone(), to.unwrap_or(subject).into(), e);
         let names = Names::new(subject, to).map_err(unfit)?;
-        let number = number(exporter);
+        let number = self.number(exporter)?;
         let import = StreamImport::new(number, names.clone(), stream.allow_trace).map_err(unfit)?;
         let way = acyclic(importer, exporter, names, ways)?;
         Ok((way, import))
@@ -334,7 +342,7 @@ impl<'c> Sharing<'c> {
             true => Share::Everything,
             false => Share::Little,
         };
-        let (number, export) = (number(exporter), export.clone());
+        let (number, export) = (self.number(exporter)?, export.clone());
         let import = ServiceImport::new(number, export, names.clone(), share).map_err(unfit)?;
         let way = acyclic(importer, exporter, names, ways)?;
         Ok((way, import))
@@ -352,11 +360,12 @@ impl<'c> Sharing<'c> {
         let importer = self.accounts.get(importer).ok_or_else(unknown)?;
         Ok((exporter, exports, &importer.name))
     }
-}
 
-/// The number of an account of the configuration: `$G` is before them.
-fn number(account: usize) -> u32 {
-    u32::try_from(account + 1).unwrap_or(u32::MAX)
+    /// The number of an account.
+    fn number(&self, account: usize) -> Result<u32, Problem> {
+        let place = self.places.get(account).copied();
+        place.ok_or_else(|| Problem::Account(account.to_string()))
+    }
 }
 
 fn imports(accounts: &[Account]) -> impl Iterator<Item = (usize, Item, &Import)> {

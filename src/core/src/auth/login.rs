@@ -2,10 +2,12 @@
 //! the log what that came to.
 
 use std::fmt::Display;
+use std::net::IpAddr;
 
 use super::certificate::Certificate;
-use super::users::{AuthError, Claim, Outcome, Users};
-use crate::config::model::ConnectionType;
+use super::jwt::Refusal;
+use super::users::{AuthError, Check, Claim, JwtCheck, Outcome, Users};
+use crate::config::model::{ConnectionType, Secret};
 use crate::wire::error::ProtoError;
 
 /// What is known of a connection besides its CONNECT.
@@ -13,6 +15,8 @@ use crate::wire::error::ProtoError;
 pub(crate) struct Login<'a> {
     /// What INFO gave it to sign; empty if nothing.
     pub(crate) nonce: &'a str,
+    /// Where it comes from.
+    pub(crate) address: IpAddr,
     /// How it connected.
     pub(crate) kind: ConnectionType,
     /// What says who it is.
@@ -35,6 +39,15 @@ pub(crate) fn judge(
     login: Login<'_>,
     name: impl Display,
 ) -> Result<Outcome, AuthError> {
+    if let Some(jwt) = users.jwt(claim) {
+        return Ok(Outcome::Slow(Check::Jwt(JwtCheck {
+            jwt: Secret::new(jwt),
+            nonce: login.nonce.into(),
+            signature: claim.sig.map(Secret::new),
+            address: login.address,
+            kind: login.kind,
+        })));
+    }
     let nonce = login.nonce.as_bytes();
     let NamedBy::Certificate(certificate) = login.named_by else {
         return users.check(claim, nonce, login.kind);
@@ -52,6 +65,12 @@ pub(crate) fn judge(
 /// What somebody is told who is not let in; why is for the log.
 pub(crate) fn turn_away(error: &AuthError, name: impl Display) -> ProtoError {
     log::error!("{name} - {error}");
-    log::debug!("{name} - {}", error.reason());
+    match error.refusal() {
+        Some(refusal) if refusal.is_error() => log::error!("{name} - {refusal}"),
+        _ => log::debug!("{name} - {}", error.reason()),
+    }
+    if let Some(detail) = error.refusal().and_then(Refusal::detail) {
+        log::debug!("{name} - {detail}");
+    }
     ProtoError::AuthorizationViolation
 }

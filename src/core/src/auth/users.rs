@@ -5,19 +5,23 @@
 //! Decides; sends nothing and logs nothing. No password, token or signature appears in any `Debug`
 //! or `Display` here.
 
+use std::borrow::Cow;
 use std::fmt;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use foldhash::fast::RandomState;
 use hashbrown::HashMap;
 
 use super::certificate::{Certificate, DistinguishedName};
+use super::jwt::{Refusal, Session};
 use super::nkey::{self, NkeyError};
 use crate::account::perms::Perms;
 use crate::config::model::{
     Auth, Config, ConnectionType, GLOBAL_ACCOUNT, LeafUsers, Permissions, Secret, User,
     UserIdentity, WebsocketListener,
 };
+use crate::time::Instant;
 
 /// What a CONNECT says about who sends it. Empty strings count as absent, as on the wire.
 #[derive(Clone, Copy, Default)]
@@ -32,7 +36,7 @@ pub struct Claim<'a> {
     pub nkey: Option<&'a str>,
     /// `sig`
     pub sig: Option<&'a str>,
-    /// `jwt`: means nothing without operator mode.
+    /// `jwt`: counts in operator mode, and nothing else does then.
     pub jwt: Option<&'a str>,
 }
 
@@ -78,9 +82,21 @@ pub struct Verdict {
     pub identity: Identity,
     /// What it may do; `None`: everything.
     pub perms: Option<Arc<Perms>>,
+    /// What else its JWT says, in operator mode.
+    pub mandate: Option<Arc<Mandate>>,
 }
 
-/// Who somebody is. `Display`: `user:x`, `nkey:U...`, `token` or `anonymous`, peers' text escaped.
+/// What a JWT says of a connection besides what it may do.
+#[derive(Debug)]
+pub struct Mandate {
+    /// As it was judged, to be judged again when its account changes.
+    pub session: Session,
+    /// When the connection ends; `None`: never.
+    pub until: Option<Instant>,
+}
+
+/// Who somebody is. `Display`: `user:x`, `nkey:U...`, `jwt:U...`, `token` or `anonymous`, peers' text
+/// escaped.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Identity {
     /// Nobody in particular, where nobody needs to be.
@@ -89,6 +105,8 @@ pub enum Identity {
     User(Arc<str>),
     /// A user by public nkey.
     Nkey(Arc<str>),
+    /// A user by the public nkey of its JWT.
+    Jwt(Arc<str>),
     /// Whoever knows the token.
     Token,
 }
@@ -98,7 +116,7 @@ impl Identity {
     pub fn name(&self) -> Option<&str> {
         match self {
             Identity::Anonymous => None,
-            Identity::User(name) | Identity::Nkey(name) => Some(name),
+            Identity::User(name) | Identity::Nkey(name) | Identity::Jwt(name) => Some(name),
             Identity::Token => Some("[REDACTED]"),
         }
     }
@@ -110,6 +128,7 @@ impl fmt::Display for Identity {
             Identity::Anonymous => f.write_str("anonymous"),
             Identity::User(name) => write!(f, "user:{}", name.escape_debug()),
             Identity::Nkey(key) => write!(f, "nkey:{}", key.escape_debug()),
+            Identity::Jwt(key) => write!(f, "jwt:{}", key.escape_debug()),
             Identity::Token => f.write_str("token"),
         }
     }
@@ -129,9 +148,26 @@ impl AuthError {
     /// The text of the `-ERR` before the connection is closed.
     pub const PEER_TEXT: &'static str = "Authorization Violation";
 
+    /// A JWT that is refused: `user` is the public nkey that it names, if it can be read.
+    pub fn of_jwt(user: Option<&str>, refusal: Refusal) -> Self {
+        AuthError {
+            identity: user.map(|user| Identity::Jwt(user.into())),
+            reason: Reason::Jwt(Box::new(refusal)),
+        }
+    }
+
+    /// The refusal of a JWT.
+    pub fn refusal(&self) -> Option<&Refusal> {
+        match &self.reason {
+            Reason::Jwt(refusal) => Some(refusal),
+            _ => None,
+        }
+    }
+
     /// What was wrong, without secrets; for the log, never for the peer.
-    pub fn reason(&self) -> &'static str {
-        match self.reason {
+    pub fn reason(&self) -> Cow<'static, str> {
+        let fixed = match &self.reason {
+            Reason::Jwt(refusal) => return refusal.to_string().into(),
             Reason::NoCredentials => "no credentials of a configured kind",
             Reason::UnknownUser => "unknown user",
             Reason::UnknownNkey => "unknown nkey",
@@ -147,7 +183,8 @@ impl AuthError {
             Reason::Signature(NkeyError::MalformedSignature) => "signature not valid base64",
             Reason::Signature(NkeyError::WrongSignature) => "signature not verified",
             Reason::Signature(_) => "the configured nkey is not valid",
-        }
+        };
+        fixed.into()
     }
 }
 
@@ -157,6 +194,7 @@ impl fmt::Display for AuthError {
         match &self.identity {
             Some(Identity::User(name)) => write!(f, " - User \"{}\"", name.escape_debug()),
             Some(Identity::Nkey(key)) => write!(f, " - Nkey \"{}\"", key.escape_debug()),
+            Some(Identity::Jwt(key)) => write!(f, " - JWT User \"{}\"", key.escape_debug()),
             Some(Identity::Token) => f.write_str(" - Token \"[REDACTED]\""),
             Some(Identity::Anonymous) | None => Ok(()),
         }
@@ -165,7 +203,7 @@ impl fmt::Display for AuthError {
 
 impl std::error::Error for AuthError {}
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 enum Reason {
     NoCredentials,
     UnknownUser,
@@ -180,6 +218,7 @@ enum Reason {
     NoSignature,
     NoNonce,
     Signature(NkeyError),
+    Jwt(Box<Refusal>),
 }
 
 /// The answer to a claim.
@@ -188,9 +227,41 @@ enum Reason {
 pub enum Outcome {
     /// Let in.
     Accepted(Verdict),
-    /// Nothing speaks against it but a password that is compared by bcrypt, which takes from a
-    /// few milliseconds to seconds. See [`SlowCheck`].
-    Slow(SlowCheck),
+    /// Nothing speaks against it so far.
+    Slow(Check),
+}
+
+/// What is found out away from the event loop, while the connection counts as not yet authenticated (with
+/// its timeout running).
+#[derive(Debug)]
+pub enum Check {
+    /// A password is compared by bcrypt, which takes from a few milliseconds to seconds.
+    Password(SlowCheck),
+    /// The account of a JWT is looked up.
+    Jwt(JwtCheck),
+}
+
+/// A JWT and all that it takes to judge it. `Debug` shows no secret.
+pub struct JwtCheck {
+    /// `jwt` of CONNECT, or in its place the one of who sends none; empty if there is none at all.
+    pub jwt: Secret,
+    /// The text of INFO's `nonce`.
+    pub nonce: Box<str>,
+    /// `sig` of CONNECT.
+    pub signature: Option<Secret>,
+    /// Where it comes from.
+    pub address: IpAddr,
+    /// How it connected.
+    pub kind: ConnectionType,
+}
+
+impl fmt::Debug for JwtCheck {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("JwtCheck")
+            .field("address", &self.address)
+            .field("kind", &self.kind)
+            .finish_non_exhaustive()
+    }
 }
 
 /// What the log says about how a certificate was mapped to a user.
@@ -204,9 +275,7 @@ pub struct MappingNotes {
 
 /// The comparison of one password with its bcrypt hash, to be run away from the event loop.
 ///
-/// Owns everything it needs and is [`Send`]: hand it to a thread, go on serving the others, and
-/// treat the connection as not yet authenticated (with its timeout running) until the result is
-/// back. Anybody who knows a user name can cause one of these, so callers bound how many run at
+/// Owns everything it needs and is [`Send`]: hand it to a thread and go on serving the others. Anybody who knows a user name can cause one of these, so callers bound how many run at
 /// once. `Debug` shows no secret.
 pub struct SlowCheck {
     hash: Arc<str>,
@@ -236,6 +305,14 @@ impl fmt::Debug for SlowCheck {
             .field("verdict", &self.verdict)
             .finish_non_exhaustive()
     }
+}
+
+/// Whether users come with JWTs, and what is used for who brings none.
+fn operator_mode(config: &Config) -> Option<Sentinel> {
+    let mode = &config.operator;
+    let sentinel = mode.default_sentinel.as_ref();
+    mode.is_on()
+        .then(|| sentinel.map(|jwt| Secret::new(&*jwt.text)))
 }
 
 /// Whether a configured password or token is a bcrypt hash: `^\$2[abxy]\$\d{2}\$`.
@@ -272,10 +349,15 @@ pub struct Users {
     /// Of whoever is let in and is no user of an account.
     account: Arc<str>,
     plaintext: bool,
+    /// Operator mode: who has no JWT uses this one, if there is one, and all else means nothing.
+    operator: Option<Sentinel>,
     /// The user names that are distinguished names, in the order of the configuration; only where
     /// certificates are mapped.
     distinguished: Vec<(DistinguishedName, Arc<str>)>,
 }
+
+/// `default_sentinel`.
+type Sentinel = Option<Secret>;
 
 type Table = HashMap<Arc<str>, Entry, RandomState>;
 
@@ -382,6 +464,7 @@ impl Users {
             no_auth_user,
             account: global,
             plaintext,
+            operator: operator_mode(config),
             distinguished,
         }
     }
@@ -406,6 +489,7 @@ impl Users {
             no_auth_user: None,
             account: name(&auth.account),
             plaintext: false,
+            operator: None,
             distinguished: Vec::new(),
         };
         match &auth.users {
@@ -426,6 +510,7 @@ impl Users {
                         account: name(&listed.account),
                         identity: Identity::User(user.clone()),
                         perms: None,
+                        mandate: None,
                     };
                     let password = Expected::new(&listed.password);
                     let entry = Entry {
@@ -460,7 +545,8 @@ impl Users {
 
     /// Whether anybody has to prove anything.
     pub fn auth_required(&self) -> bool {
-        !self.named.is_empty()
+        self.operator.is_some()
+            || !self.named.is_empty()
             || !self.nkeys.is_empty()
             || self.token.is_some()
             || self.single.is_some()
@@ -473,7 +559,16 @@ impl Users {
 
     /// Whether INFO must carry a nonce.
     pub fn needs_nonce(&self) -> bool {
-        !self.nkeys.is_empty()
+        self.operator.is_some() || !self.nkeys.is_empty()
+    }
+
+    /// The JWT that a CONNECT is judged by, where that is all that counts: its own or the sentinel's,
+    /// empty if there is none.
+    pub fn jwt<'c>(&'c self, claim: &Claim<'c>) -> Option<&'c str> {
+        let sentinel = self.operator.as_ref()?;
+        let own = given(claim.jwt);
+        let other = || sentinel.as_ref().map_or("", Secret::reveal);
+        Some(own.unwrap_or_else(other))
     }
 
     /// Whether `Plaintext passwords detected, use nkeys or bcrypt` is due at the start. Tokens do
@@ -657,6 +752,7 @@ impl Users {
             account: self.account.clone(),
             identity,
             perms: None,
+            mandate: None,
         }
     }
 }
@@ -714,6 +810,7 @@ impl<'a> Compiler<'a> {
                 account: account.clone(),
                 identity,
                 perms,
+                mandate: None,
             },
             types,
             password,
@@ -787,12 +884,12 @@ impl Expected {
 
     fn compare(&self, sent: &str, verdict: Verdict, wrong: Reason) -> Result<Outcome, Reason> {
         match self {
-            Expected::Bcrypt(hash) => Ok(Outcome::Slow(SlowCheck {
+            Expected::Bcrypt(hash) => Ok(Outcome::Slow(Check::Password(SlowCheck {
                 hash: hash.clone(),
                 given: Secret::new(sent),
                 verdict,
                 wrong,
-            })),
+            }))),
             Expected::Plain { padded, len } => {
                 if equal(padded, *len, sent.as_bytes()) {
                     Ok(Outcome::Accepted(verdict))
@@ -899,7 +996,10 @@ mod tests {
     ) -> Result<Verdict, AuthError> {
         match users.check(claim, NONCE, kind)? {
             Outcome::Accepted(verdict) => Ok(verdict),
-            Outcome::Slow(slow) => std::thread::spawn(|| slow.run()).join().unwrap(),
+            Outcome::Slow(Check::Password(slow)) => {
+                std::thread::spawn(|| slow.run()).join().unwrap()
+            }
+            Outcome::Slow(Check::Jwt(_)) => unreachable!(),
         }
     }
 
@@ -1235,12 +1335,15 @@ mod tests {
     }
 
     /// Who a CONNECT with this certificate is, and the debug line.
-    fn shown(users: &Users, claim: &Claim<'_>) -> (Result<String, &'static str>, MappingNotes) {
+    fn shown(
+        users: &Users,
+        claim: &Claim<'_>,
+    ) -> (Result<String, Cow<'static, str>>, MappingNotes) {
         let (outcome, notes) =
             users.check_certificate(claim, NONCE, Some(&certificate()), STANDARD);
         let who = match outcome {
             Ok(Outcome::Accepted(verdict)) => Ok(verdict.identity.to_string()),
-            Ok(Outcome::Slow(_)) => Err("slow"),
+            Ok(Outcome::Slow(_)) => Err("slow".into()),
             Err(error) => Err(error.reason()),
         };
         (who, notes)
@@ -1276,7 +1379,7 @@ mod tests {
                     assert_eq!(notes.debug, Some(format!("Using {by} for auth [{name:?}]")));
                 }
                 None => {
-                    assert_eq!(who, Err("user in cert not found"), "{name}");
+                    assert_eq!(who, Err("user in cert not found".into()), "{name}");
                     let line = "User in cert [\"CN=cli,OU=ou1,O=org1\"], not found";
                     assert_eq!(notes.debug.as_deref(), Some(line));
                 }
@@ -1316,14 +1419,17 @@ mod tests {
             (user_pass("", "ap"), Err("wrong password")),
         ] {
             let (who, notes) = shown(&users, &claim);
-            assert_eq!(who, want);
+            assert_eq!(who, want.map_err(Into::into));
             let warning = "User \"a\" found in connect proto, but user required from cert";
             let named = given(claim.user).map(|_| warning.to_owned());
             assert_eq!(notes.warning, named);
         }
         let users = mapped(vec![named("e@x", "ep")]);
         assert_eq!(shown(&users, &user_pass("", "ep")).0, Ok("user:e@x".into()));
-        assert_eq!(shown(&users, &Claim::default()).0, Err("wrong password"));
+        assert_eq!(
+            shown(&users, &Claim::default()).0,
+            Err("wrong password".into())
+        );
         let (outcome, _) =
             users.check_certificate(&user_pass("a", "x"), NONCE, Some(&certificate()), STANDARD);
         let log = outcome.unwrap_err().to_string();
@@ -1341,7 +1447,7 @@ mod tests {
         let users = mapped(vec![leaf_only]);
         assert_eq!(
             shown(&users, &Claim::default()).0,
-            Err("user in cert not found")
+            Err("user in cert not found".into())
         );
     }
 

@@ -2,11 +2,12 @@
 //! One error, without a place.
 
 use super::model::{
-    Compression, Config, GLOBAL_ACCOUNT, LeafListener, LeafUsers, Remote, SYSTEM_ACCOUNT, Url,
-    UserIdentity, Way,
+    Compression, Config, GLOBAL_ACCOUNT, LeafListener, LeafUsers, Remote, Resolver, SYSTEM_ACCOUNT,
+    Url, UserIdentity, Way,
 };
 use super::origin::Origin;
 use super::units::{quote, show_duration};
+use crate::auth::public_key::{AccountKey, is_account_key};
 use crate::subject::is_valid_pattern;
 
 /// Why a configuration whose options are all in order still cannot be started with.
@@ -28,6 +29,7 @@ const LARGE_PAYLOAD: usize = 8 << 20;
 pub fn check(config: &Config) -> Result<(), CheckError> {
     lame_duck(config)
         .and_then(|()| payload(config))
+        .and_then(|()| operator(config))
         .and_then(|()| leafnodes(config))
         .and_then(|()| no_auth_user(config))
         .and_then(|()| system_account(config))
@@ -65,6 +67,91 @@ fn payload(config: &Config) -> Result<(), String> {
     ))
 }
 
+/// What can be said of operator mode without decoding a JWT. What an operator's JWT says where the
+/// file does not is for whoever decodes it.
+fn operator(config: &Config) -> Result<(), String> {
+    let operator = &config.operator;
+    if operator.operators.is_empty() && operator.default_sentinel.is_some() {
+        return Err("default sentinel requires operators and accounts".into());
+    }
+    if !operator.is_on() {
+        // nats-server takes these and looks nobody up.
+        for (is_set, option) in [
+            (operator.resolver.is_some(), "resolver"),
+            (!operator.preload.is_empty(), "resolver_preload"),
+            (operator.resolver_tls.is_some(), "resolver_tls"),
+            (
+                !operator.pinned_accounts.is_empty(),
+                "resolver_pinned_accounts",
+            ),
+        ] {
+            if is_set {
+                return Err(format!(
+                    "{option} requires operators: set operator or trusted_keys, or remove {option}"
+                ));
+            }
+        }
+        return Ok(());
+    }
+    // One operator may name a resolver in its JWT.
+    if operator.resolver.is_none() && operator.operators.len() != 1 {
+        return Err("operators require an account resolver to be configured".into());
+    }
+    if !config.accounts.is_empty() || !config.mappings.is_empty() {
+        return Err("operators do not allow Accounts to be configured directly".into());
+    }
+    // nats-server minds lists of users alone, and ignores the others.
+    let websocket = config.websocket.iter().map(|listener| &listener.auth);
+    let has_users = std::iter::once(&config.auth)
+        .chain(websocket)
+        .any(|auth| auth.user.is_some() || auth.token.is_some() || !auth.users.is_empty());
+    if has_users {
+        return Err("operators do not allow users to be configured directly".into());
+    }
+    if !operator.operators.is_empty() && !operator.trusted_keys.is_empty() {
+        return Err("conflicting options for 'TrustedKeys' and 'TrustedOperators'".into());
+    }
+    match &operator.resolver {
+        Some(Resolver::Url(_)) if !operator.preload.is_empty() => Err(
+            "resolver preloads only available for writeable resolver types MEM/DIR/CACHE_DIR"
+                .into(),
+        ),
+        Some(Resolver::Full(_) | Resolver::Cache(_)) if operator.operators.is_empty() => Err(
+            "using nats based account resolver - trusted_keys are not enough, set operator".into(),
+        ),
+        // Of several operators none says which it is.
+        Some(Resolver::Full(_) | Resolver::Cache(_))
+            if operator.operators.len() > 1 && named_system_account(config).is_none() =>
+        {
+            Err("using nats based account resolver - the system account needs to be specified in configuration or the operator jwt".into())
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The system account that a file names. The default names none in operator mode.
+fn named_system_account(config: &Config) -> Option<&str> {
+    let named = config.system_account.as_deref();
+    named.filter(|name| *name != SYSTEM_ACCOUNT)
+}
+
+/// Of `leafnodes`, what has to be an account's key in operator mode.
+fn leafnodes_of_operators(config: &Config) -> Result<(), String> {
+    if let Some(listener) = &config.leafnodes {
+        if matches!(listener.auth.users, LeafUsers::Listed(_)) {
+            return Err("operator mode does not allow specifying users in leafnode config".into());
+        }
+        if !listener.accounts().all(is_account_key) {
+            return Err("operator mode and non account nkeys are incompatible".into());
+        }
+    }
+    let remotes = config.remotes.iter();
+    if remotes.map(|remote| &*remote.account).all(is_account_key) {
+        return Ok(());
+    }
+    Err("operator mode requires account nkeys in remotes. Please add an `account` key to each remote in your `leafnodes` section, to assign it to an account. Each account value should be a 56 character public key, starting with the letter 'A'".into())
+}
+
 fn leafnodes(config: &Config) -> Result<(), String> {
     for (i, remote) in config.remotes.iter().enumerate() {
         for (name, subjects) in [
@@ -85,8 +172,12 @@ fn leafnodes(config: &Config) -> Result<(), String> {
             return Err(format!("duplicate remote {}", shown(remote)));
         }
     }
+    if config.operator.is_on() {
+        leafnodes_of_operators(config)?;
+    }
     let is_known = |name: &str| {
         name == GLOBAL_ACCOUNT
+            || config.operator.is_on()
             || config.system_account.as_deref() == Some(name)
             || config.accounts.iter().any(|a| a.name == name)
     };
@@ -94,7 +185,7 @@ fn leafnodes(config: &Config) -> Result<(), String> {
         let name = quote(name);
         format!("cannot find local account {name} specified in leafnode {place}")
     };
-    let mut of_leafs = config.leafnodes.iter().flat_map(accounts_of_leafs);
+    let mut of_leafs = config.leafnodes.iter().flat_map(LeafListener::accounts);
     if let Some(name) = of_leafs.find(|name| !is_known(name)) {
         return Err(unknown(name, "authorization"));
     }
@@ -108,16 +199,6 @@ fn leafnodes(config: &Config) -> Result<(), String> {
     let ways = || config.remotes.iter().flat_map(|remote| &remote.ways);
     ways().try_for_each(|way| thresholds(&way.compression))?;
     ways().try_for_each(|way| one_kind(way))
-}
-
-/// The accounts that `leafnodes.authorization` names.
-fn accounts_of_leafs(listener: &LeafListener) -> impl Iterator<Item = &str> {
-    let users = match &listener.auth.users {
-        LeafUsers::Listed(users) => users.as_slice(),
-        LeafUsers::Clients | LeafUsers::One { .. } | LeafUsers::Nkey(_) => &[],
-    };
-    let of_users = users.iter().filter_map(|user| user.account.as_deref());
-    listener.auth.account.as_deref().into_iter().chain(of_users)
 }
 
 /// The thresholds of `s2_auto`. One of 0 leaves a level out.
@@ -205,8 +286,11 @@ fn shown_url(url: &Url) -> String {
     }
 }
 
+const NO_AUTH_USER_OF_OPERATORS: &str = "no_auth_user not compatible with Trusted Operator";
+
 fn no_auth_user(config: &Config) -> Result<(), String> {
     match &config.auth.no_auth_user {
+        Some(_) if config.operator.is_on() => Err(NO_AUTH_USER_OF_OPERATORS.into()),
         Some(wanted) => known_user(config, wanted),
         None => Ok(()),
     }
@@ -238,12 +322,31 @@ fn system_account(config: &Config) -> Result<(), String> {
     let Some(name) = &config.system_account else {
         return Ok(());
     };
+    if config.operator.is_on() {
+        return system_account_of_operators(config);
+    }
     let known = [SYSTEM_ACCOUNT, GLOBAL_ACCOUNT].contains(&name.as_str())
         || config.accounts.iter().any(|account| account.name == *name);
     if known {
         return Ok(());
     }
     Err("error resolving system account: account missing".into())
+}
+
+/// Where only the preloaded are known, it has to be one of them.
+fn system_account_of_operators(config: &Config) -> Result<(), String> {
+    let Some(name) = named_system_account(config) else {
+        return Ok(());
+    };
+    let Some(key) = AccountKey::parse(name) else {
+        return Err("error resolving system account: will only fetch valid account keys".into());
+    };
+    let operator = &config.operator;
+    let mut preloaded = operator.preload.iter();
+    if operator.resolver == Some(Resolver::Memory) && !preloaded.any(|known| known.account == key) {
+        return Err("error resolving system account: account missing".into());
+    }
+    Ok(())
 }
 
 /// A file was checked when it was read; this is for configurations that were made.
@@ -263,6 +366,9 @@ fn websocket(config: &Config) -> Result<(), String> {
         Origin::parse(origin).map_err(|e| e.to_string())?;
     }
     if let Some(wanted) = &listener.auth.no_auth_user {
+        if config.operator.is_on() {
+            return Err(NO_AUTH_USER_OF_OPERATORS.into());
+        }
         known_user(config, wanted)?;
     }
     let has_users = !config.auth.users.is_empty()
@@ -280,7 +386,9 @@ fn websocket(config: &Config) -> Result<(), String> {
             ));
         }
     }
-    if let Some(cookie) = &listener.cookies.jwt {
+    if let Some(cookie) = &listener.cookies.jwt
+        && !config.operator.is_on()
+    {
         return Err(format!(
             "trusted operators or trusted keys configuration is required for JWT authentication via cookie {}",
             quote(cookie)
@@ -328,7 +436,7 @@ const OUR_HEADERS: [&str; 6] = [
 mod tests {
     use super::*;
     use crate::config::load;
-    use crate::config::testing::Files;
+    use crate::config::testing::{Files, config};
 
     /// What a start says to a text that `-t` accepts.
     fn start(text: &str) -> Result<(), String> {
@@ -518,6 +626,125 @@ mod tests {
             ("no_tls: true, advertise: \"[::1]:5\"", ""),
         ] {
             let text = format!("websocket {{port: 1, {block}}}\n{rest}");
+            assert_eq!(start(&text), Ok(()), "{text}");
+        }
+    }
+
+    /// As 2.15.1 says it, but for what it accepts and does not obey.
+    #[test]
+    fn operator_mode() {
+        const O: &str = "trusted: OB3HJVBRVW5SBRTJOCCVQQGMWZ3NLKXDJSBHN757VF7HOWAEDYSQIPVZ";
+        const A: &str = "ADVODSDZHNKZPRFT6SIOO2WDCFZMIOLJB6HOCQKCXOCRUYPZUSPQ5PE6";
+        const S: &str = "ACQKVGHLAYL4XVO472Y6PLOL7SKNH7W5PK4DZH76KWI5BIJ2NFWFRAKC";
+        let full = "resolver: {type: full, dir: d}";
+        let memory = "operator: o; resolver: MEM";
+        let preload = format!("resolver_preload {{{A}: eyJx.y.z}}");
+        let sentinel = "default_sentinel: eyJx.y.z";
+        let no_resolver = "operators require an account resolver to be configured";
+        let no_accounts = "operators do not allow Accounts to be configured directly";
+        let no_users = "operators do not allow users to be configured directly";
+        let no_system = "using nats based account resolver - the system account needs to be specified in configuration or the operator jwt";
+        let needs = |option: &str| {
+            format!("{option} requires operators: set operator or trusted_keys, or remove {option}")
+        };
+        let start = |text: &str| check(&config(text)).map_err(|e| e.to_string());
+        for (text, wanted) in [
+            (
+                sentinel.into(),
+                "default sentinel requires operators and accounts",
+            ),
+            (
+                format!("{O}; resolver: MEM; {sentinel}"),
+                "default sentinel requires operators and accounts",
+            ),
+            ("resolver: MEM".into(), needs("resolver").as_str()),
+            (preload.clone(), &needs("resolver_preload")),
+            (
+                "resolver_tls {insecure: true}".into(),
+                &needs("resolver_tls"),
+            ),
+            (
+                format!("resolver_pinned_accounts: {A}"),
+                &needs("resolver_pinned_accounts"),
+            ),
+            ("operator: [o, p]".into(), no_resolver),
+            (O.into(), no_resolver),
+            (format!("{memory}; accounts [B]"), no_accounts),
+            (format!("{memory}; mappings {{a: b}}"), no_accounts),
+            (
+                format!("{memory}; authorization {{users: [{{user: a}}]}}"),
+                no_users,
+            ),
+            (format!("{memory}; authorization {{user: a}}"), no_users),
+            (format!("{memory}; authorization {{token: a}}"), no_users),
+            (
+                format!("{memory}; websocket {{port: 1, no_tls: true, authorization {{user: a}}}}"),
+                no_users,
+            ),
+            (
+                format!("{memory}; {O}"),
+                "conflicting options for 'TrustedKeys' and 'TrustedOperators'",
+            ),
+            (
+                format!("operator: o; resolver: \"URL(http://h)\"; {preload}"),
+                "resolver preloads only available for writeable resolver types MEM/DIR/CACHE_DIR",
+            ),
+            (
+                format!("{O}; {full}"),
+                "using nats based account resolver - trusted_keys are not enough, set operator",
+            ),
+            (format!("operator: [o, p]; {full}"), no_system),
+            (
+                "operator: [o, p]; resolver: {type: cache, dir: d}".into(),
+                no_system,
+            ),
+            (
+                format!("{memory}; no_auth_user: a"),
+                "no_auth_user not compatible with Trusted Operator",
+            ),
+            (
+                format!("{memory}; websocket {{port: 1, no_tls: true, no_auth_user: a}}"),
+                "no_auth_user not compatible with Trusted Operator",
+            ),
+            (
+                format!("{memory}; system_account: x"),
+                "error resolving system account: will only fetch valid account keys",
+            ),
+            (
+                format!("{memory}; {preload}; system_account: {S}"),
+                "error resolving system account: account missing",
+            ),
+            (
+                format!("{memory}; leafnodes {{port: 1, authorization {{users: [{{user: a}}]}}}}"),
+                "operator mode does not allow specifying users in leafnode config",
+            ),
+            (
+                format!("{memory}; leafnodes {{port: 1, authorization {{account: B}}}}"),
+                "operator mode and non account nkeys are incompatible",
+            ),
+        ] {
+            assert_eq!(start(&text), Err(wanted.to_string()), "{text}");
+        }
+        for account in ["", ", account: B", ", account: \"$SYS\""] {
+            let text = format!("{memory}; leafnodes {{remotes: [{{url: \"nats://h\"{account}}}]}}");
+            let refused = start(&text).unwrap_err();
+            assert!(
+                refused.starts_with("operator mode requires account nkeys in remotes."),
+                "{text}"
+            );
+        }
+        for text in [
+            "operator: o".into(),
+            format!("operator: o; {full}"),
+            format!("operator: [o, p]; {full}; system_account: {S}"),
+            format!("{memory}; {preload}; system_account: {A}; {sentinel}"),
+            format!("{memory}; authorization {{timeout: 5}}"),
+            format!("{O}; resolver: MEM; {preload}"),
+            format!("{memory}; leafnodes {{port: 1}}"),
+            format!("{memory}; leafnodes {{port: 1, authorization {{account: {A}}}}}"),
+            format!("{memory}; leafnodes {{remotes: [{{url: \"nats://h\", account: {A}}}]}}"),
+            format!("{memory}; websocket {{port: 1, no_tls: true, jwt_cookie: c}}"),
+        ] {
             assert_eq!(start(&text), Ok(()), "{text}");
         }
     }

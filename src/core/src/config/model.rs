@@ -3,6 +3,7 @@
 //! [`Config::default`] is what an empty file gives.
 
 mod accounts;
+mod operator;
 
 use std::num::{NonZeroU32, NonZeroUsize};
 use std::sync::Arc;
@@ -13,6 +14,10 @@ use crate::wire::version::Version;
 pub use accounts::{
     AccountLimits, Audience, Destination, Export, Import, Latency, Mapping, ResponseType, Sampling,
     ServiceExport, ServiceImport, StreamExport, StreamImport,
+};
+pub use operator::{
+    CacheResolver, DeleteRequests, FullResolver, JwtSource, OperatorJwt, OperatorMode, PlacedJwt,
+    PreloadedAccount, Resolver, ResolverUrl,
 };
 
 /// Everything a configuration file (or a command line) can say that this server serves.
@@ -37,6 +42,8 @@ pub struct Config {
     pub mappings: Vec<Mapping>,
     /// `system_account` (`system`). Default `$SYS`; `None` with `no_system_account`.
     pub system_account: Option<String>,
+    /// `operator`, `resolver` and what belongs to them.
+    pub operator: OperatorMode,
     /// `tls`: what clients are offered; `None`: clients connect in clear.
     pub tls: Option<Tls>,
     /// `allow_non_tls`: with `tls`, clients may also connect in clear.
@@ -75,7 +82,11 @@ impl Config {
     pub fn auth_required(&self) -> bool {
         let auth = &self.auth;
         let in_accounts = || self.accounts.iter().any(|a| !a.users.is_empty());
-        auth.user.is_some() || auth.token.is_some() || !auth.users.is_empty() || in_accounts()
+        auth.user.is_some()
+            || auth.token.is_some()
+            || !auth.users.is_empty()
+            || in_accounts()
+            || self.operator.is_on()
     }
 }
 
@@ -312,6 +323,16 @@ pub struct LeafListener {
 }
 
 impl LeafListener {
+    /// The accounts that `authorization` names.
+    pub fn accounts(&self) -> impl Iterator<Item = &str> {
+        let users = match &self.auth.users {
+            LeafUsers::Listed(users) => users.as_slice(),
+            LeafUsers::Clients | LeafUsers::One { .. } | LeafUsers::Nkey(_) => &[],
+        };
+        let of_users = users.iter().filter_map(|user| user.account.as_deref());
+        self.auth.account.as_deref().into_iter().chain(of_users)
+    }
+
     /// Taking in a leaf costs 0.9 ms of a core with TLS and an RSA key, 0.15 ms in clear: a quarter of
     /// one core may go to leafs that come back together, and 5,000 of them are back in 20 seconds.
     pub fn default_rate(tls: Option<&Tls>) -> Option<NonZeroU32> {
@@ -912,6 +933,7 @@ impl Default for Config {
             accounts: Vec::new(),
             mappings: Vec::new(),
             system_account: Some(SYSTEM_ACCOUNT.into()),
+            operator: OperatorMode::default(),
             tls: None,
             allow_non_tls: false,
             websocket: None,

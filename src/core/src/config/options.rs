@@ -8,6 +8,7 @@ mod compression;
 mod leaf_listener;
 mod leafnodes;
 mod mappings;
+mod operator;
 mod perms;
 mod proxy;
 mod reader;
@@ -362,8 +363,6 @@ mod tests {
             "jetstream {}",
             "JetStream: Enabled",
             "mqtt {port: 1883}",
-            "operator: x",
-            "resolver: MEMORY",
             "http: 8222",
             "https: 1",
             "http_port: 8222",

@@ -7,9 +7,9 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::account::perms::{AcceptorRules, is_always_advertised};
+use crate::account::perms::{AcceptorRules, Perms, is_always_advertised};
 use crate::auth::login::{self, Login, NamedBy};
-use crate::auth::users::{AuthError, Claim, Identity, Outcome, Users, Verdict};
+use crate::auth::users::{AuthError, Claim, Identity, Mandate, Outcome, Users, Verdict};
 use crate::config::model::{Compression, ConnectionType, Secret, SubjectRules};
 use crate::interest::Reach;
 use crate::link::compression::{Choice, Level, choose, said};
@@ -108,6 +108,8 @@ pub struct Acceptor {
     rules: AcceptorRules,
     told: Told,
     liveness: Liveness,
+    /// Of its JWT: when it has to go.
+    until: Instant,
     headers: bool,
     /// The leaf takes the hub's role.
     is_hub: bool,
@@ -132,6 +134,7 @@ struct Who {
     /// Who it is, or claims to be.
     identity: Option<Identity>,
     account: Arc<str>,
+    mandate: Option<Arc<Mandate>>,
     /// Bytes that a compressed message on a WebSocket may stand for.
     largest: usize,
     farewell: Option<Farewell>,
@@ -170,6 +173,7 @@ impl Acceptor {
             phase: Phase::Greeted { until: now },
             compression: None,
             rules: AcceptorRules::default(),
+            until: Instant::NEVER,
             told: Told::default(),
             liveness: Liveness::new(now, FIRST_PING),
             headers: false,
@@ -185,6 +189,7 @@ impl Acceptor {
                 nonce: String::new(),
                 secured,
                 pending: None,
+                mandate: None,
                 leaf: LeafName::default(),
                 identity: None,
                 account: "".into(),
@@ -358,6 +363,7 @@ impl Acceptor {
         };
         let login = Login {
             nonce: &self.who.nonce,
+            address: self.who.address.ip(),
             kind: self.who.kind,
             named_by,
         };
@@ -395,6 +401,9 @@ impl Acceptor {
         self.cluster = cluster_number(&hello.cluster);
         self.who.account = verdict.account.clone();
         self.who.identity = Some(verdict.identity);
+        let until = verdict.mandate.as_ref().and_then(|mandate| mandate.until);
+        self.until = until.unwrap_or(Instant::NEVER);
+        self.who.mandate = verdict.mandate;
         self.who.leaf = LeafName {
             name: hello.name,
             cluster: hello.cluster,
@@ -595,6 +604,7 @@ impl Neighbour for Acceptor {
             Phase::Greeted { .. } | Phase::Compressing { .. } | Phase::Verifying { .. } => {
                 Err(ProtoError::AuthenticationTimeout)
             }
+            Phase::Open if cx.now >= self.until => Err(ProtoError::UserExpired),
             Phase::Open => {
                 // A spoke pings whether or not the hub spoke (leaf protocol, keepalive).
                 if self.is_hub {
@@ -611,7 +621,7 @@ impl Neighbour for Acceptor {
             | Phase::Greeted { until }
             | Phase::Compressing { until }
             | Phase::Verifying { until } => until,
-            Phase::Open => self.liveness.deadline(),
+            Phase::Open => self.liveness.deadline().min(self.until),
         }
     }
 
@@ -669,6 +679,15 @@ impl Neighbour for Acceptor {
 
     fn label(&self) -> String {
         self.prefix().to_string()
+    }
+
+    fn mandate(&self) -> Option<&Arc<Mandate>> {
+        self.who.mandate.as_ref()
+    }
+
+    fn adopt(&mut self, mandate: Arc<Mandate>, perms: Option<Arc<Perms>>) {
+        self.who.mandate = Some(mandate);
+        self.rules.adopt(perms);
     }
 
     fn portrait(&self) -> Option<Portrait<'_>> {

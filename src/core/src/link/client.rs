@@ -3,11 +3,12 @@
 //! Translates operations into actions and deliveries into `MSG`/`HMSG`. Routes nothing.
 
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 use std::time::Duration;
 
-use crate::account::perms::LinkPerms;
+use crate::account::perms::{LinkPerms, Perms};
 use crate::auth::login::{self, Login, NamedBy};
-use crate::auth::users::{AuthError, Claim, Identity, Outcome, Users, Verdict};
+use crate::auth::users::{AuthError, Claim, Identity, Mandate, Outcome, Users, Verdict};
 use crate::config::model::{ConnectionType, Permissions, Secret};
 use crate::interest::Reach;
 use crate::link::liveness::{Beat, Liveness};
@@ -40,6 +41,10 @@ pub struct Client {
     phase: Phase,
     options: Options,
     perms: Option<Box<LinkPerms>>,
+    /// Of its JWT: how large its messages may be.
+    max_payload: usize,
+    /// Of its JWT: when it has to go.
+    until: Instant,
     liveness: Liveness,
     who: Box<Who>,
 }
@@ -133,6 +138,8 @@ impl Client {
             phase: Phase::Serving,
             options: Options::default(),
             perms: None,
+            max_payload: usize::MAX,
+            until: Instant::NEVER,
             // Replaced when the link is opened.
             liveness: Liveness::new(now, FIRST_PING),
             who: Box::new(Who {
@@ -172,16 +179,22 @@ impl Client {
         self.who.visit.as_ref()?.farewell.as_ref()
     }
 
+    /// Where it comes from, as far as a proxy may say.
+    fn address(&self) -> IpAddr {
+        let who = &*self.who;
+        let forwarded = who.visit.as_ref().and_then(|visit| visit.how.forwarded_for);
+        forwarded.unwrap_or(who.address.ip())
+    }
+
     /// Who it is.
     fn draw(&self) -> Portrait<'_> {
         let who = &*self.who;
         let told = who.introduction.as_deref();
         let verdict = who.verdict.as_ref();
-        let forwarded = who.visit.as_ref().and_then(|visit| visit.how.forwarded_for);
         Portrait {
             number: who.number,
             kind: self.kind(),
-            address: forwarded.unwrap_or(who.address.ip()),
+            address: self.address(),
             since: who.since,
             account: verdict.map(|verdict| &verdict.account),
             identity: verdict
@@ -391,6 +404,7 @@ impl Client {
         };
         let login = Login {
             nonce: self.who.nonce.as_deref().unwrap_or_default(),
+            address: self.address(),
             kind: self.kind(),
             named_by,
         };
@@ -413,6 +427,10 @@ impl Client {
             cx.emit(Event::Joined { link: cx.link });
         }
         self.perms = verdict.perms.map(|rules| Box::new(LinkPerms::new(rules)));
+        if let Some(mandate) = &verdict.mandate {
+            self.max_payload = mandate.session.max_payload.unwrap_or(usize::MAX);
+            self.until = mandate.until.unwrap_or(Instant::NEVER);
+        }
         if self.phase != Phase::Serving || !self.who.had_pong {
             let interval = self.ping_interval(cx.env);
             self.liveness.start(cx.now, FIRST_PING, interval, cx.random);
@@ -444,7 +462,7 @@ impl Client {
         {
             return Ok(self.refuse(&ProtoError::ReplyDenied(reply.into()), cx));
         }
-        if message.body.len() > cx.rules.limits.payload(usize::MAX) {
+        if message.body.len() > cx.rules.limits.payload(self.max_payload) {
             return Err(ProtoError::PayloadTooLarge);
         }
         if cx.rules.mappings.is_empty() && self.admit(message.subject, cx)? == Permit::Refused {
@@ -496,10 +514,12 @@ impl Client {
         {
             return self.refuse(&ProtoError::TooManyTokens(subject.into()), cx);
         }
+        let own = self.mandate().and_then(|it| it.session.max_subscriptions);
+        let most = [own, limits.max_subscriptions].into_iter().flatten().min();
         if cx
             .rules
             .limits
-            .subscriptions(limits.max_subscriptions)
+            .subscriptions(most)
             .is_some_and(|max| cx.subscriptions >= max)
         {
             return self.refuse(&ProtoError::MaxSubscriptions, cx);
@@ -656,6 +676,7 @@ impl Neighbour for Client {
                     return Err(ProtoError::AuthenticationTimeout);
                 }
             }
+            Phase::Serving if cx.now >= self.until => return Err(ProtoError::UserExpired),
             Phase::Serving => {
                 let interval = self.ping_interval(cx.env);
                 match self.liveness.beat(cx.now, interval, cx.env.limits.ping_max) {
@@ -677,7 +698,7 @@ impl Neighbour for Client {
             Phase::Securing { until } | Phase::Greeted { until } | Phase::Verifying { until } => {
                 until
             }
-            Phase::Serving => self.liveness.deadline(),
+            Phase::Serving => self.liveness.deadline().min(self.until),
         }
     }
 
@@ -712,6 +733,29 @@ impl Neighbour for Client {
                 largest: port.max_payload,
                 ..Encoding::default()
             },
+        }
+    }
+
+    fn mandate(&self) -> Option<&Arc<Mandate>> {
+        self.who.verdict.as_ref()?.mandate.as_ref()
+    }
+
+    fn adopt(&mut self, mandate: Arc<Mandate>, perms: Option<Arc<Perms>>) {
+        self.perms = perms.clone().map(|rules| Box::new(LinkPerms::new(rules)));
+        if let Some(verdict) = &mut self.who.verdict {
+            verdict.perms = perms;
+            verdict.mandate = Some(mandate);
+        }
+    }
+
+    /// Whether a subscription that it has would be taken now, and then whether each delivery is asked.
+    fn may_keep(&self, subject: &[u8], queue: Option<&[u8]>) -> Option<bool> {
+        match &self.perms {
+            None => Some(false),
+            Some(perms) if perms.may_subscribe(subject, queue) => {
+                Some(perms.deny_overlaps(subject))
+            }
+            Some(_) => None,
         }
     }
 

@@ -107,7 +107,7 @@ impl Neighbour for Internal {
 
     /// It lives as long as we do.
     fn poll_timeout(&self) -> Instant {
-        Instant::from_nanos(u64::MAX)
+        Instant::NEVER
     }
 
     fn admit(&mut self, _: &[u8], _: &mut Cx<'_>) -> Result<Permit, ProtoError> {

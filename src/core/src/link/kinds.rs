@@ -36,7 +36,10 @@ macro_rules! neighbours {
         }
 
         const _: () = {
+            use std::sync::Arc;
             use std::time::Duration;
+            use $crate::account::perms::Perms;
+            use $crate::auth::users::Mandate;
             use $crate::link::{
                 Action, Cx, Encoding, Env, Neighbour, Offer, Outlet, Permit, Portrait, Proof,
                 Secured, Standing, Target,
@@ -141,6 +144,18 @@ macro_rules! neighbours {
                     cx: &mut Cx<'_>,
                 ) -> Result<Permit, ProtoError> {
                     ask!(one, self => one.admit(subject, cx))
+                }
+
+                fn mandate(&self) -> Option<&Arc<Mandate>> {
+                    ask!(one, self => one.mandate())
+                }
+
+                fn adopt(&mut self, mandate: Arc<Mandate>, perms: Option<Arc<Perms>>) {
+                    ask!(one, self => one.adopt(mandate, perms));
+                }
+
+                fn may_keep(&self, subject: &[u8], queue: Option<&[u8]>) -> Option<bool> {
+                    ask!(one, self => one.may_keep(subject, queue))
                 }
 
                 fn hears_all(&self) -> bool {

@@ -543,7 +543,7 @@ impl Neighbour for Sibling {
 
     /// It lives as long as we do.
     fn poll_timeout(&self) -> Instant {
-        Instant::from_nanos(u64::MAX)
+        Instant::NEVER
     }
 
     /// Nothing that it is told is a line of the log.

@@ -78,16 +78,37 @@ pub(super) struct Waiting {
 
 impl<N: Neighbour> Shard<N> {
     /// Makes the imported services of all accounts subscriptions of theirs.
-    pub(super) fn offer_services(&mut self) {
-        for (account, at) in self.accounts.iter_mut().zip(0..) {
-            for (service, number) in account.rules.imports.all_services().iter().zip(0..) {
-                let interest = &mut account.interest;
-                let id = interest.add(service.local(), None, Reach::Local, NONE, &[]);
-                let shadow = self.shadows.add(Shadow::Service(number));
-                if let Some(sub) = interest.sub_mut(id) {
-                    sub.shadow = shadow;
-                    self.shadows.note_own(at, sub.entry);
-                }
+    pub(super) fn offer_all_services(&mut self) {
+        for at in 0..self.accounts.len() as u32 {
+            self.offer_services(at);
+        }
+    }
+
+    /// The same of one account.
+    pub(super) fn offer_services(&mut self, at: u32) {
+        let Some(account) = self.accounts.get_mut(at as usize) else {
+            return;
+        };
+        for (service, number) in account.rules.imports.all_services().iter().zip(0..) {
+            let interest = &mut account.interest;
+            let id = interest.add(service.local(), None, Reach::Local, NONE, &[]);
+            let shadow = self.shadows.add(Shadow::Service(number));
+            if let Some(sub) = interest.sub_mut(id) {
+                sub.shadow = shadow;
+                self.shadows.note_own(at, sub.entry);
+            }
+            account.services.push(id);
+        }
+    }
+
+    /// Takes back what [`Shard::offer_services`] gave an account.
+    pub(super) fn withdraw_services(&mut self, at: u32) {
+        let Some(account) = self.accounts.get_mut(at as usize) else {
+            return;
+        };
+        for id in std::mem::take(&mut account.services) {
+            if let Some(sub) = account.interest.remove(id) {
+                self.shadows.forget_own(at, sub.entry, sub.shadow);
             }
         }
     }

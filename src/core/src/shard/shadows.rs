@@ -8,6 +8,7 @@
 use std::sync::atomic::Ordering;
 
 use foldhash::fast::FixedState;
+use hashbrown::hash_map::Entry;
 use hashbrown::{HashMap, HashTable};
 
 use super::Shard;
@@ -67,6 +68,17 @@ impl Shadows {
 
     pub(super) fn note_own(&mut self, account: u32, entry: EntryId) {
         *self.own.entry((account, entry)).or_default() += 1;
+    }
+
+    /// The subscription of an imported service is gone.
+    pub(super) fn forget_own(&mut self, account: u32, entry: EntryId, shadow: u32) {
+        self.all.remove(shadow);
+        if let Entry::Occupied(mut count) = self.own.entry((account, entry)) {
+            *count.get_mut() -= 1;
+            if *count.get() == 0 {
+                count.remove();
+            }
+        }
     }
 
     pub(super) fn own(&self, account: u32, entry: EntryId) -> u32 {

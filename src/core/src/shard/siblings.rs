@@ -7,9 +7,9 @@ use foldhash::fast::FixedState;
 use hashbrown::hash_map::Entry;
 use hashbrown::{HashMap, HashTable};
 
-use super::Shard;
 use super::flow::Hold;
 use super::route::Wish;
+use super::{AccountSeed, Shard};
 use crate::interest::{EntryId, GroupId, Reach, Sub, SubId};
 use crate::link::sibling::{Certainty, Notice, Origin, PartyId};
 use crate::link::{LinkId, Neighbour, Role, Standing};
@@ -33,6 +33,11 @@ pub(super) struct Family {
 }
 
 impl Family {
+    /// The places of the siblings' links.
+    pub(super) fn siblings(&self) -> &[u32] {
+        &self.siblings
+    }
+
     /// Whether a sibling's link is at `place`.
     pub(super) fn has(&self, place: u32) -> bool {
         self.siblings.contains(&place)
@@ -54,13 +59,13 @@ impl<N: Neighbour> Shard<N> {
         shard.all_clients = self.all_clients.clone();
         shard.wall = self.wall.clone();
         for account in &self.accounts {
-            shard.add_account(
-                account.rules.clone(),
-                account.loop_name.clone(),
-                account.connections.clone(),
-            );
+            shard.add_account(AccountSeed {
+                rules: account.rules.clone(),
+                loop_name: account.loop_name.clone(),
+                connections: account.connections.clone(),
+            });
         }
-        shard.offer_services();
+        shard.offer_all_services();
         shard
     }
 
@@ -69,19 +74,24 @@ impl<N: Neighbour> Shard<N> {
         let link = self.open(now, sibling);
         self.family.siblings.push(link.place);
         for account in 0..self.accounts.len() as u32 {
-            for certainty in Certainty::ALL {
-                self.say_beside(link.place, |out| {
-                    Notice::Party {
-                        party: PartyId::clients(account, certainty),
-                        account,
-                        role: Role::Client,
-                        cluster: 0,
-                    }
-                    .write(out);
-                });
-            }
+            self.introduce_account(link.place, account);
         }
         link
+    }
+
+    /// Our clients in an account are parties to the sibling at `place`.
+    pub(super) fn introduce_account(&mut self, place: u32, account: u32) {
+        for certainty in Certainty::ALL {
+            self.say_beside(place, |out| {
+                Notice::Party {
+                    party: PartyId::clients(account, certainty),
+                    account,
+                    role: Role::Client,
+                    cluster: 0,
+                }
+                .write(out);
+            });
+        }
     }
 
     /// Takes what waits for a sibling. Each chunk is for its [`Shard::handle_lent`], and then for
@@ -326,6 +336,44 @@ impl<N: Neighbour> Shard<N> {
         Some((subject, interest.group_name(group).map(Into::into)))
     }
 
+    /// Whether each delivery to a client's subscription asks its permissions is another matter from here
+    /// on: siblings count it anew.
+    pub(super) fn refilter(&mut self, at: u32, id: SubId, filtered: bool) {
+        let Some(account) = self.accounts.get_mut(at as usize) else {
+            return;
+        };
+        let Some(sub) = account.interest.sub_mut(id) else {
+            return;
+        };
+        sub.filtered = filtered;
+        let key = (at, sub.entry, sub.group);
+        if self.is_alone() {
+            return;
+        }
+        if filtered {
+            *self.family.filtered.entry(key).or_default() += 1;
+        } else {
+            self.count_out(key);
+        }
+        let Some(name) = self.name_of(key) else {
+            return;
+        };
+        for certainty in Certainty::ALL {
+            let count = self.count_clients(key, certainty);
+            self.tell_clients(at, &name, certainty, count);
+        }
+    }
+
+    /// One filtered subscription less.
+    fn count_out(&mut self, key: (u32, EntryId, GroupId)) {
+        if let Entry::Occupied(mut count) = self.family.filtered.entry(key) {
+            *count.get_mut() -= 1;
+            if *count.get() == 0 {
+                count.remove();
+            }
+        }
+    }
+
     /// How many of our clients want a subject from here on.
     fn tell_clients(&mut self, at: u32, name: &Name, certainty: Certainty, count: u32) {
         let (subject, queue) = name;
@@ -351,13 +399,8 @@ impl<N: Neighbour> Shard<N> {
         let name = self.name_of(key)?;
         let sub = self.accounts.get_mut(at as usize)?.interest.remove(id)?;
         let certainty = certainty(&sub);
-        if certainty == Certainty::Filtered
-            && let Entry::Occupied(mut count) = self.family.filtered.entry(key)
-        {
-            *count.get_mut() -= 1;
-            if *count.get() == 0 {
-                count.remove();
-            }
+        if certainty == Certainty::Filtered {
+            self.count_out(key);
         }
         self.drop_shadows(at, id);
         let count = self.count_clients(key, certainty);

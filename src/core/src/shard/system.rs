@@ -116,14 +116,20 @@ impl<N: Neighbour> Shard<N> {
         self.own.answers = true;
     }
 
-    /// Has the server hear a subject (a valid pattern) in its own account. What comes is kept with
+    /// Has the server hear a subject (a valid pattern) in its own account, as a member of a group or not. What comes is kept with
     /// `sid`.
-    pub fn subscribe_as_server(&mut self, now: Instant, subject: &[u8], sid: &[u8]) {
+    pub fn subscribe_as_server(
+        &mut self,
+        now: Instant,
+        subject: &[u8],
+        queue: Option<&[u8]>,
+        sid: &[u8],
+    ) {
         self.now = now;
         let Some(LinkId { place, .. }) = self.own.link else {
             return;
         };
-        self.subscribe(place, subject, None, sid, false);
+        self.subscribe(place, subject, queue, sid, false);
         let account = self.links.get(place).map_or(NONE, |link| link.account);
         self.show_changes(account);
     }
@@ -317,7 +323,7 @@ mod tests {
         let own = shard.open_own(NOW, Peer::Own(Internal::new("$G".into())));
         let link = client(&mut shard);
         assert_eq!((shard.clients(), shard.links()), (1, vec![link]));
-        shard.subscribe_as_server(NOW, b"ask.*", b"7");
+        shard.subscribe_as_server(NOW, b"ask.*", None, b"7");
         shard.handle_bytes(NOW, link, b"SUB told.> 1\r\nPUB ask.a 2\r\nhi\r\n");
         assert_eq!(mail(&mut shard), [("7".into(), "hi".into())]);
 
@@ -358,7 +364,7 @@ mod tests {
     fn loads_are_those_of_links_with_an_account() {
         let mut shard = shard();
         shard.open_own(NOW, Peer::Own(Internal::new("SYS".into())));
-        shard.subscribe_as_server(NOW, b"a", b"1");
+        shard.subscribe_as_server(NOW, b"a", None, b"1");
         let link = client(&mut shard);
         shard.handle_bytes(NOW, link, b"SUB x 1\r\nSUB y 2\r\nPUB x 3\r\nabc\r\n");
         let loads = shard.loads();
@@ -376,7 +382,7 @@ mod tests {
     fn mail_has_a_bound() {
         let mut shard = shard();
         shard.open_own(NOW, Peer::Own(Internal::new("$G".into())));
-        shard.subscribe_as_server(NOW, b"a", b"1");
+        shard.subscribe_as_server(NOW, b"a", None, b"1");
         let link = client(&mut shard);
         let body = vec![b'x'; 1 << 20];
         for _ in 0..9 {

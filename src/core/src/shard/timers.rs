@@ -49,7 +49,7 @@ impl<N: Neighbour> Shard<N> {
                 // An earlier deadline took this one's place.
                 continue;
             }
-            link.armed = Instant::from_nanos(u64::MAX);
+            link.armed = Instant::NEVER;
             self.handle_link_timeout(place);
         }
         self.resume_released();

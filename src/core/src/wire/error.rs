@@ -24,6 +24,12 @@ pub enum ProtoError {
     PayloadTooLarge,
     /// Bad or missing credentials.
     AuthorizationViolation,
+    /// The JWT of a user, or the time in which it may connect, is over.
+    UserExpired,
+    /// A user's JWT does not count any more.
+    UserRevoked,
+    /// The JWT of an account is over, or was deleted.
+    AccountExpired,
     /// No credentials in time.
     AuthenticationTimeout,
     /// `CONNECT` with a `protocol` other than 0 or 1.
@@ -100,6 +106,9 @@ impl ProtoError {
             Self::ControlLineTooLong => "maximum control line exceeded",
             Self::PayloadTooLarge => "Maximum Payload Violation",
             Self::AuthorizationViolation => "Authorization Violation",
+            Self::UserExpired => "User Authentication Expired",
+            Self::UserRevoked => "User Authentication Revoked",
+            Self::AccountExpired => "Account Authentication Expired",
             Self::AuthenticationTimeout => "Authentication Timeout",
             Self::InvalidClientProtocol => "invalid client protocol",
             Self::NoRespondersNeedsHeaders => "no responders requires headers support",
@@ -193,6 +202,8 @@ impl ProtoError {
             Self::ControlLineTooLong => "Maximum Control Line Exceeded",
             Self::PayloadTooLarge => "Maximum Message Payload Exceeded",
             Self::AuthorizationViolation => "Authentication Failure",
+            Self::UserExpired | Self::AccountExpired => "Authentication Expired",
+            Self::UserRevoked => "Credentials Revoked",
             Self::AuthenticationTimeout => "Authentication Timeout",
             Self::InvalidClientProtocol => "Bad Client Protocol Version",
             Self::NoRespondersNeedsHeaders => "No Responders Requires Headers",
@@ -219,6 +230,18 @@ impl ProtoError {
             | Self::ClusterNameHasSpaces
             | Self::InvalidSubscription
             | Self::UnknownCompression(_) => "Protocol Violation",
+        }
+    }
+
+    /// The same of a subscription that ends by it (client protocol, live updates): the text ends with its
+    /// `sid`.
+    pub fn write_about(&self, sid: &str, out: &mut Vec<u8>) {
+        if let Some(text) = self.text() {
+            out.extend_from_slice(b"-ERR '");
+            out.extend_from_slice(&text);
+            out.extend_from_slice(b" (sid \"");
+            out.extend_from_slice(sid.as_bytes());
+            out.extend_from_slice(b"\")'\r\n");
         }
     }
 

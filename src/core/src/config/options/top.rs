@@ -23,6 +23,7 @@
 //! | write_timeout | `default` or `close` | close |
 //! | threads | 1 to 1024; ours | as the machine has |
 //! | allow_non_tls | bool: clients in clear besides those with TLS | false |
+//! | operator, trusted_keys, resolver, ... | see `operator` | |
 //! | authorization, accounts, leafnodes (leaf), tls, websocket (ws) | blocks | |
 
 use std::num::NonZeroUsize;
@@ -30,7 +31,7 @@ use std::time::Duration;
 
 use super::reader::Sink;
 use super::tls::{self, Peer};
-use super::{accounts, auth, leafnodes, mappings, unserved, websocket};
+use super::{accounts, auth, leafnodes, mappings, operator, unserved, websocket};
 use crate::config::model::{Config, Limits, SYSTEM_ACCOUNT};
 use crate::config::units::show_duration;
 use crate::config::value::{Entry, Map, Value};
@@ -73,7 +74,10 @@ pub(super) fn read(map: &Map, sink: &mut Sink) -> Config {
                 sink.error(&entry.node.position, "Duplicate 'store_dir' configuration");
             }
             name => {
-                if !scalar(name, entry, &mut config, sink) && !unserved::top_level(entry, sink) {
+                let known = scalar(name, entry, &mut config, sink)
+                    || operator::option(name, entry, &mut config.operator, sink)
+                    || unserved::top_level(entry, sink);
+                if !known {
                     sink.unknown(entry);
                 }
             }
@@ -88,6 +92,7 @@ pub(super) fn read(map: &Map, sink: &mut Sink) -> Config {
         let reason = "ignored, without a tls block clients connect in clear anyway";
         sink.warn(&entry.node.position, &entry.key, reason);
     }
+    operator::finish(map, &config.operator, sink);
     accounts::cross_check(&config.auth, auth_at, &accounts_read, sink);
     config.accounts = accounts::share(accounts_read, config.system_account.as_deref(), sink);
     if let Some(entry) = lone_account

@@ -6,13 +6,9 @@ use crate::config::value::{Entry, Map, Value};
 
 const REMOVE: &str = "remove it";
 const MONITOR: &str = "remove it, there is no monitoring endpoint";
-const OPERATOR: &str = "remove it and use accounts and users in this file";
 
 /// Top-level options (lower case) and what to do about them.
 const REFUSED: &[(&str, &str)] = &[
-    ("account_resolver", OPERATOR),
-    ("accounts_resolver", OPERATOR),
-    ("default_sentinel", OPERATOR),
     ("disable_sublist_cache", REMOVE),
     ("http", MONITOR),
     ("http_base_path", MONITOR),
@@ -32,27 +28,15 @@ const REFUSED: &[(&str, &str)] = &[
     ("no_sublist_cache", REMOVE),
     ("ocsp", "set it to false"),
     ("ocsp_cache", "set it to false"),
-    ("operator", OPERATOR),
-    ("operators", OPERATOR),
     ("ports_file_dir", REMOVE),
     ("proxies", "remove it, proxies are not verified"),
     ("proxy_protocol", REMOVE),
     ("remote_syslog", "use log_file"),
-    ("resolver", OPERATOR),
-    ("resolver_pinned_accounts", OPERATOR),
-    ("resolver_preload", OPERATOR),
-    ("resolver_tls", OPERATOR),
-    ("root", OPERATOR),
-    ("root_operator", OPERATOR),
-    ("root_operators", OPERATOR),
-    ("roots", OPERATOR),
     ("server_metadata", MONITOR),
     ("server_tags", MONITOR),
     ("syslog", "use log_file"),
     ("trace_headers", "use trace"),
     ("trace_verbose", "use trace"),
-    ("trusted", OPERATOR),
-    ("trusted_keys", OPERATOR),
 ];
 
 /// Options that only matter to what is not here: a warning, no more.
@@ -154,12 +138,7 @@ pub(super) fn top_level(entry: &Entry, sink: &mut Sink) -> bool {
             }
         }
     } else if let Some((_, hint)) = REFUSED.iter().find(|(known, _)| *known == name) {
-        let off = match (&node.value, name.as_str()) {
-            (_, "resolver" | "operator") => false,
-            (Value::Int(_) | Value::Bool(_), _) => is_off(&node.value),
-            (value, _) => is_off(value),
-        };
-        if !off {
+        if !is_off(&node.value) {
             sink.unserved(entry, hint);
         }
     } else {

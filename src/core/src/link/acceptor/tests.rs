@@ -7,7 +7,7 @@ use super::*;
 use crate::auth::certificate::Certificate;
 use crate::auth::certificate::tests::subject;
 use crate::auth::nkey;
-use crate::auth::users::Users;
+use crate::auth::users::{Check, Users};
 use crate::config::testing::config;
 use crate::link::queue::WritePlan;
 use crate::link::{Event, LinkId, Server};
@@ -112,7 +112,11 @@ impl World {
         let (link, _) = self.dial();
         self.say(link, &format!("CONNECT {connect}\r\n"));
         while let Some(event) = self.shard.poll_event() {
-            let Event::Verify { link, check } = event else {
+            let Event::Verify {
+                link,
+                check: Check::Password(check),
+            } = event
+            else {
                 continue;
             };
             let proof = Proof::Verified(check.run());
