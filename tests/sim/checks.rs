@@ -154,7 +154,7 @@ impl World {
                 continue;
             }
             let seen = seen.unwrap_or_else(|| panic!("link {number} is not there"));
-            for (side, by) in [link.below, link.above].into_iter().enumerate() {
+            for (side, by) in link.ends().into_iter().enumerate() {
                 let mut chosen = seen[side].clone();
                 chosen.retain(|key, _| has_chosen_name(key));
                 let due = model.told(&wants, number, by);
@@ -225,6 +225,10 @@ impl World {
     pub(crate) fn probe(&mut self) {
         self.publish_probe();
         self.oracle.check_due();
+        // What had its last message is over. A ring may be tried again by now.
+        if self.plan.ring.is_empty() {
+            self.check_interest();
+        }
     }
 
     fn publish_probe(&mut self) {
@@ -312,7 +316,7 @@ impl World {
             server.closing = true;
             let joins = |link: usize| {
                 let link = self.plan.model.links[link];
-                [link.below, link.above].map(|end| usize::from(end.server == number))
+                link.ends().map(|end| usize::from(end.server == number))
             };
             let links = 0..self.plan.model.links.len();
             let links = links.filter(|link| !self.oracle.model.cut.contains(link));

@@ -82,18 +82,18 @@ fn gateways_below_hubs_of_others() {
 
 #[test]
 fn trees_of_servers() {
-    worlds("SIM_TREE", 500, Plan::trees);
+    worlds("SIM_TREE", 1500, Plan::trees);
 }
 
 #[test]
 fn accounts_that_share() {
-    let sum = worlds("SIM_SHARING", 500, Plan::sharing);
+    let sum = worlds("SIM_SHARING", 1500, Plan::sharing);
     assert!(sum.imported >= sum.required / 30 && sum.answers >= sum.delivered / 1000);
 }
 
 #[test]
 fn rings_are_broken() {
-    let sum = worlds("SIM_RING", 200, Plan::rings);
+    let sum = worlds("SIM_RING", 600, Plan::rings);
     assert!(sum.mistaken <= sum.closings / 20);
 }
 

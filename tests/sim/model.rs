@@ -117,6 +117,11 @@ impl Import {
         }
     }
 
+    /// The accounts that it joins.
+    pub(crate) fn ends(&self) -> [Place; 2] {
+        [self.importer(), self.exporter()]
+    }
+
     /// A stream's subject in the account that imports.
     fn inward(&self, subject: &str) -> Option<String> {
         let rest = one_behind(self.exported(), subject)?;
@@ -250,7 +255,7 @@ impl Model {
         silent: Option<u32>,
     ) -> Outcome {
         let told = self.links.iter().enumerate().map(|(number, link)| {
-            [link.below, link.above].map(|by| match self.cut.contains(&number) {
+            link.ends().map(|by| match self.cut.contains(&number) {
                 true => Map::new(),
                 false => self.told(wants, number, by),
             })
@@ -372,6 +377,10 @@ pub(crate) struct Copies {
 }
 
 impl Link {
+    pub(crate) fn ends(&self) -> [Place; 2] {
+        [self.below, self.above]
+    }
+
     pub(crate) fn end_beside(&self, place: Place) -> Place {
         if self.below == place {
             self.above

@@ -140,7 +140,15 @@ impl Plan {
                 }
             }
         }
-        plan.settle_clients(rng, 16, servers)
+        // Where something is shared, or comes from afar.
+        let imports = plan.model.imports.iter();
+        let mut places: Vec<Place> = imports.flat_map(Import::ends).collect();
+        places.extend(plan.model.links.iter().flat_map(Link::ends));
+        for _ in 0..3 + below(rng, 6) {
+            let at = below(rng, places.len());
+            plan.clients.extend(places.get(at));
+        }
+        plan.settle_roles(rng)
     }
 
     /// Servers that dial each other in a ring, one of them perhaps itself, and others that hang on them.
@@ -166,13 +174,18 @@ impl Plan {
         self.model.links.push(Link { below, above });
     }
 
-    /// Up to so many clients at these servers, and the rest that follows from the links.
+    /// Up to so many clients at these servers, and the rest.
     fn settle_clients(mut self, rng: &mut Random, most: usize, servers: usize) -> Plan {
         for _ in 0..2 + below(rng, most - 1) {
             let account = below(rng, self.accounts.len());
             self.clients.push(place(below(rng, servers), account));
         }
-        for server in 0..servers {
+        self.settle_roles(rng)
+    }
+
+    /// Who is dialled by nobody may be a gateway.
+    fn settle_roles(mut self, rng: &mut Random) -> Plan {
+        for server in 0..self.servers.len() {
             let mut links = self.model.links.iter();
             let accepts = links.any(|link| link.above.server == server);
             if !accepts && (self.hubs > 0 || rng.below(2) == 0) {
@@ -234,7 +247,10 @@ pub(crate) fn place(server: usize, account: usize) -> Place {
 /// Imports of some accounts from others further on, so that nothing comes back.
 fn imports(rng: &mut Random, server: usize) -> Vec<Import> {
     let mut all: Vec<Import> = Vec::new();
-    for _ in 0..3 + below(rng, 6) {
+    let tries = 3 + below(rng, 6);
+    let mut tried = 0;
+    while tried < tries || all.is_empty() {
+        tried += 1;
         let (one, other) = (below(rng, ACCOUNTS.len()), below(rng, ACCOUNTS.len()));
         let import = Import {
             server,
