@@ -16,7 +16,7 @@ use petiole_core::link::sample::{Outcome, Sample};
 use petiole_core::link::sibling::Sibling;
 use petiole_core::link::websocket::{self, WebsocketVisit};
 use petiole_core::link::{Encoding, LinkId, Neighbour as _, Proof, Secured, Server};
-use petiole_core::shard::{HIGH_WATER, Wants};
+use petiole_core::shard::Wants;
 use petiole_core::time::Instant;
 use petiole_core::wire::error::ProtoError;
 use petiole_leaf::{Host, Node as Base, Peers};
@@ -31,9 +31,9 @@ use crate::operator::claims::{ClaimsRequest, Errand, Word};
 use crate::peer::Peer;
 use crate::system::{Farewell, System};
 
-/// Bytes on their way to another thread from which on we want to hear of their arrival: a part of
-/// what makes producers wait.
-const NOTABLE: usize = HIGH_WATER / 4;
+/// We want to hear of the arrival of what is on its way to another thread when that is this part of what
+/// makes producers wait, a quarter. They go on at half of it, so none waits without that.
+const NOTABLE: usize = 4;
 
 /// What all threads of a hub know.
 #[derive(Debug, Default)]
@@ -381,7 +381,8 @@ impl Node {
     fn hand_over(&mut self, to: usize, sibling: LinkId) {
         let shard = self.base.shard_mut();
         let mut siblings = self.siblings.iter().flatten();
-        let waits = siblings.any(|sibling| shard.pending(*sibling) > NOTABLE);
+        let notable = shard.high_water() / NOTABLE;
+        let waits = siblings.any(|sibling| shard.pending(*sibling) > notable);
         let chunks = shard.lend(sibling);
         let (Some(chunks), Some(theirs), Some(ours)) = (
             chunks,

@@ -4,6 +4,10 @@
 
 mod world;
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Wake, Waker};
+
 use petiole_net::driver::Engine as _;
 use proptest::prelude::*;
 
@@ -193,6 +197,40 @@ fn a_slow_consumer_holds_its_producer_across_threads() {
     world.hear();
     world.settle();
     assert!(reads(&world, 0));
+}
+
+/// Whether a thread was woken.
+#[derive(Default)]
+struct Bell(AtomicBool);
+
+impl Wake for Bell {
+    fn wake(self: Arc<Self>) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+/// A thread on which nothing else happens hears that its producer may go on, however little may wait.
+#[test]
+fn a_held_producer_wakes_its_thread() {
+    for max_pending in ["64K", "1M", "64M"] {
+        let limits = format!("max_payload: 16K, max_pending: {max_pending}\n");
+        let mut world = World::new(2, &(limits + ACCOUNTS));
+        world.client("A");
+        world.client("A");
+        world.say(1, "SUB fast 1\r\n");
+        world.settle();
+        let publish = format!("PUB fast 8000\r\n{}\r\n", "x".repeat(8000));
+        let (_, producer) = world.peers[0];
+        while world.nodes[0].wants(producer).read {
+            world.say(0, &publish);
+        }
+        let bell = Arc::new(Bell::default());
+        let waker = Waker::from(bell.clone());
+        let listen = world.nodes[0].poll_arrival(&Context::from_waker(&waker));
+        assert!(listen.is_pending());
+        world.nodes[1].take_in(NOW);
+        assert!(bell.0.load(Ordering::Relaxed), "max_pending {max_pending}");
+    }
 }
 
 /// All members of a group are equal, wherever they are.

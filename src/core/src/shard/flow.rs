@@ -168,7 +168,9 @@ impl<N: Neighbour> Shard<N> {
         }
     }
 
-    pub(super) fn high_water(&self) -> usize {
+    /// Bytes that wait for one link from which on its producers are held: [`HIGH_WATER`], or less where
+    /// `max_pending` is small. They go on when half of it is left.
+    pub fn high_water(&self) -> usize {
         let limits = &self.env.limits;
         // The message that reaches it must still fit below the limit.
         let largest = limits.max_payload.saturating_add(limits.max_control_line);
