@@ -168,9 +168,8 @@ impl Oracle {
     pub(crate) fn break_ring(&mut self, at: Option<usize>) {
         let ring = &self.ring;
         self.order = match at {
-            None if !ring.is_empty() => Order::Loops {
-                most: 2 * ring.len(),
-            },
+            // Once from each side.
+            None if !ring.is_empty() => Order::Loops { most: 2 },
             _ => Order::Strict,
         };
         let all = ring.iter().copied();
