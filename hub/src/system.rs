@@ -367,12 +367,14 @@ impl System {
             return;
         };
         let identity = client.portrait().and_then(|it| it.identity);
+        let session = client.mandate().map(|it| &it.session);
         let answer = Answer {
             server: self.server.info(),
             data: UserInfo {
                 user: identity.and_then(|it| it.name()).unwrap_or_default(),
                 account: &account,
-                account_name: &account,
+                account_name: session.map_or(&account, |it| &it.account_name),
+                user_name: session.map(|it| &*it.name).filter(|name| !name.is_empty()),
                 permissions: client.permissions().map(UserPermissions::of),
             },
         };

@@ -205,6 +205,9 @@ pub(super) struct UserInfo<'a> {
     pub(super) user: &'a str,
     pub(super) account: &'a str,
     pub(super) account_name: &'a str,
+    /// What a JWT calls the user.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) user_name: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) permissions: Option<UserPermissions<'a>>,
 }
