@@ -423,6 +423,11 @@ impl Client {
         if let Some(asked) = self.who.pending.take() {
             self.options = asked?;
         }
+        // Generators of JWTs write -1 for no limit; 0 is what one is that says nothing.
+        let session = verdict.mandate.as_ref().map(|mandate| &mandate.session);
+        if session.is_some_and(|it| it.max_subscriptions == Some(0)) {
+            return Err(ProtoError::MaxSubscriptions);
+        }
         if self.who.verdict.replace(verdict.clone()).is_none() {
             cx.emit(Event::Joined { link: cx.link });
         }
