@@ -164,7 +164,7 @@ impl Operator {
                 source,
             ) => vec![self.update(source, text.trim(), id, now)],
             (ClaimsRequest::List, Source::Directory(store, _)) => {
-                let all: Vec<String> = lock(store).list().map(|key| key.to_string()).collect();
+                let all: Vec<String> = lock(store).list(now).map(|key| key.to_string()).collect();
                 vec![Word::Data(json!(all))]
             }
             (ClaimsRequest::Delete, Source::Directory(store, keeping)) => {
@@ -180,9 +180,7 @@ impl Operator {
                 let mut words = Vec::new();
                 if errand.body != store.hash() {
                     let all = store.pack(None, now);
-                    words.extend(
-                        all.map(|(key, jwt)| Word::Raw(format!("{key}|{jwt}").into_bytes())),
-                    );
+                    words.extend(all.map(|(_, line)| Word::Raw(line.into_bytes())));
                 }
                 words.push(Word::Raw(Vec::new()));
                 words
@@ -225,7 +223,8 @@ impl Operator {
     /// Checks a JWT that is to be stored.
     fn check(&self, jwt: &str, id: Option<&str>) -> Result<AccountKey, Stored> {
         let claims = check_update(jwt, id, &self.trust).map_err(|refusal| Stored::No {
-            account: refusal.account().map(str::to_owned),
+            // Where the subject names another one, it is that.
+            account: refusal.account().map(|it| id.unwrap_or(it).to_owned()),
             text: if refusal.is_validation() {
                 format!("jwt validation failed - {refusal}")
             } else {
@@ -265,6 +264,11 @@ impl Operator {
         };
         let key = match self.check(jwt, id) {
             Ok(key) => key.to_string(),
+            // Named by the subject, where that names one.
+            Err(Stored::No { account, text }) => {
+                let account = id.map(str::to_owned).or(account);
+                return Stored::No { account, text };
+            }
             Err(refused) => return refused,
         };
         if !self.accounts.is_known(&key) {

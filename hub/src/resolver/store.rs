@@ -291,9 +291,11 @@ impl Store {
         self.index.is_empty()
     }
 
-    /// The accounts that have a JWT, expired ones included until [`Store::expire`] removes them.
-    pub fn list(&self) -> impl Iterator<Item = AccountKey> {
-        self.index.keys().copied()
+    /// The accounts that have a JWT which has not expired.
+    pub fn list(&self, now: i64) -> impl Iterator<Item = AccountKey> {
+        let unexpired = self.index.iter();
+        let unexpired = unexpired.filter(move |(_, entry)| !entry.is_expired(now));
+        unexpired.map(|(account, _)| *account)
     }
 
     /// The JWT of an account, `None` if it has none. Whoever placed or changed a file finds what it

@@ -81,7 +81,7 @@ fn save_if_newer(store: &mut Store, text: &str) -> Saved {
 }
 
 fn list(store: &Store) -> Vec<AccountKey> {
-    store.list().collect()
+    store.list(i64::MIN).collect()
 }
 
 /// Those of `type: full` without options.
