@@ -2,11 +2,14 @@
 #![allow(clippy::unwrap_used, missing_docs)]
 
 #[allow(dead_code)]
+#[path = "../examples/jwt/main.rs"]
+mod jwt;
+#[allow(dead_code)]
 #[path = "../examples/relay.rs"]
 mod relay;
 mod support;
 
-use support::{Client, DEADLINE, Server};
+use support::{Client, Credentials, DEADLINE, Operator, Ready, Server, Target, TempDir};
 
 use std::time::{Duration, Instant};
 
@@ -109,6 +112,68 @@ fn the_configurations_of_the_readme_are_valid() {
         .map(|config| (config.remotes.len(), config.leafnodes.is_some()))
         .collect();
     assert_eq!(roles, [(0, true), (1, false)]);
+}
+
+/// As its README says it, but for the ports.
+#[test]
+fn a_site_joins_by_the_files_of_the_example_with_jwts() {
+    let dir = TempDir::new();
+    let demo = dir.path().join("demo");
+    jwt::set_up(&demo).unwrap();
+    assert!(jwt::set_up(&demo).is_err(), "keys are overwritten");
+    let read = |name: &str| std::fs::read_to_string(demo.join(name)).unwrap();
+    let hub = read("hub.conf")
+        .replace("port: 4333", "port: {port}")
+        .replace("port: 7422", "port: {port:leaf}");
+    let hub = Server::start_petiole(&hub);
+    let mut sys = Credentials::read(&read("sys.creds")).login(hub.port());
+    let account = read("APP.jwt");
+    sys.tell("SUB _INBOX.s 1\r\n");
+    let (subject, length) = ("$SYS.REQ.CLAIMS.UPDATE", account.len());
+    sys.send(format!("PUB {subject} _INBOX.s {length}\r\n{account}\r\n"));
+    let answer = sys.expect_msg().text();
+    assert!(answer.contains("jwt updated"), "{answer}");
+
+    let leaf = read("leaf.conf")
+        .replace("port: 4222", "port: {port}")
+        .replace(":7422", &format!(":{}", hub.port_of("leaf")));
+    let leaf = Server::start_petiole(&leaf);
+    let mut service = Credentials::read(&read("service.creds")).login(hub.port());
+    service.tell("SUB greet 1\r\n");
+    let mut asker = Client::quiet(leaf.port());
+    asker.tell("SUB _INBOX.a 1\r\n");
+    let until = Instant::now() + DEADLINE;
+    let reply = loop {
+        asker.tell("PUB greet _INBOX.a 0\r\n\r\n");
+        if let Some(question) = service.messages().into_iter().next() {
+            break question.reply().unwrap();
+        }
+        assert!(Instant::now() < until, "no request crosses the link");
+    };
+    // More questions may be under way.
+    service.send(format!("PUB {reply} 5\r\nhello\r\n"));
+    assert_eq!(asker.expect_msg().text(), "hello");
+}
+
+/// What the README of that example has for who has `nsc`.
+#[test]
+fn the_hub_of_that_readme_starts_with_what_nsc_writes() {
+    let readme = include_str!("../examples/jwt/README.md");
+    let blocks: Vec<&str> = readme.split("```text").skip(1).collect();
+    let block = |at: usize| blocks[at].split("```").next().unwrap();
+    assert_eq!(accepted(block(1)).remotes.len(), 1);
+    let dir = TempDir::new();
+    let operator = Operator::new("O");
+    let jwts = dir.path().join("jwt").display().to_string();
+    dir.write(
+        "resolver.conf",
+        operator.generated().replace("{dir}/jwt", &jwts),
+    );
+    let hub = block(0)
+        .replace("4333", "{port}")
+        .replace("7422", "{port:leaf}");
+    let hub = Server::start_with(&Target::Petiole, &hub, &[], dir, Ready::Info);
+    operator.pusher().login(hub.port());
 }
 
 /// With two servers in one process, whose own logger stays as it is.

@@ -14,6 +14,7 @@ mod hubs;
 mod jwt;
 mod latency;
 mod matrix;
+mod operator;
 mod outages;
 mod pairs;
 mod remotes;

@@ -8,6 +8,7 @@
 mod bystanders;
 mod client;
 mod leaf;
+mod operator;
 mod pki;
 mod process;
 mod proxy;
@@ -21,6 +22,7 @@ mod ws;
 pub use bystanders::Bystanders;
 pub use client::{Client, Msg, Op, QUIET};
 pub use leaf::{FakeHub, LeafLink, LeafOp};
+pub use operator::{Credentials, Draft, Operator, account_key, nkey, now};
 pub use pki::{Pair, Pki};
 pub use process::{Ready, Server, Target, signal, subject};
 pub use proxy::Proxy;
