@@ -415,3 +415,34 @@ fn what_clients_see_of_changes() {
     }
     assert!(wrong.is_empty(), "{wrong:#?}");
 }
+
+/// Leafs are closed as clients are, and refused when they come again.
+#[test]
+fn leafs_are_revoked_too() {
+    for target in pair() {
+        println!("{}", target.name());
+        let mut hub = Hub::new(&target);
+        let app = account_key("APP");
+        let draft = Draft::account(&app, "APP");
+        hub.push_account(&draft);
+        let id = app.public_key();
+        let mut events = hub.watch(&format!("$SYS.ACCOUNT.{id}.*"));
+        let who = user("site", "APP");
+        let url = format!(
+            "url: \"nats-leaf://127.0.0.1:{}\"",
+            hub.server.port_of("leaf")
+        );
+        let leaf = super::topology::leaf(&Target::Petiole, &who, &url);
+        let mut next = |what: &str| loop {
+            let event = events.expect_msg();
+            if event.subject().ends_with(what) {
+                break body(&event);
+            }
+        };
+        next(".CONNECT");
+        hub.push_account(&draft.with(json!({"revocations": {who.key.public_key(): now()}})));
+        assert_eq!(next(".DISCONNECT")["reason"], "Credentials Revoked");
+        leaf.wait_for_log("User Authentication Revoked");
+        leaf.wait_for_log("Authorization Violation");
+    }
+}

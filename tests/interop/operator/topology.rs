@@ -9,7 +9,7 @@ use crate::support::{
 use serde_json::json;
 
 /// A leaf with these credentials and a remote.
-fn leaf(target: &Target, creds: &Credentials, remote: &str) -> Server {
+pub(super) fn leaf(target: &Target, creds: &Credentials, remote: &str) -> Server {
     let dir = TempDir::new();
     dir.write("user.creds", creds.file());
     let config = format!(
