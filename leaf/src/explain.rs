@@ -6,12 +6,19 @@ use petiole_core::config::model::Way;
 use petiole_net::errno;
 use petiole_net::tls::TlsError;
 
+use crate::wall;
+
 /// The cause in words, with what to do about it where that is known.
 pub(crate) fn explain(error: &io::Error, way: &Way) -> String {
     let words = errno::words(error);
     let Some(tls) = TlsError::of(error) else {
         return words;
     };
+    if let TlsError::Expired { .. } | TlsError::NotValidYet { .. } = tls
+        && let Some(doubt) = wall::doubt(wall::now())
+    {
+        return format!("TLS leafnode handshake error: {words}: {doubt}");
+    }
     let configured = way.tls.as_ref();
     let has_certificate = configured.is_some_and(|tls| !tls.certificates.is_empty());
     let hint = match tls {

@@ -4,10 +4,12 @@
 use std::borrow::Cow;
 
 use data_encoding::BASE64URL_NOPAD;
-use petiole_core::auth::creds::Creds;
 use petiole_core::auth::nkey;
 use petiole_core::config::model::{Remote, Secret};
 use petiole_core::link::leaf::Signed;
+
+use crate::credentials::{self, Validity, Watched};
+use crate::wall;
 
 /// What a [`Signer`] answers.
 #[derive(Clone, Debug)]
@@ -28,28 +30,29 @@ pub trait Signer {
     fn sign(&self, remote: &Remote, nonce: &[u8]) -> Result<Signature, String>;
 }
 
-/// What to put in CONNECT. Files are read anew each time, so that a new one is used at once.
+/// What to put in CONNECT. Files are read anew each time, so that a new one is used at once;
+/// `watched` is told.
 pub(crate) fn prove(
     remote: &Remote,
+    watched: Option<&mut Watched>,
     signer: Option<&dyn Signer>,
     nonce: &[u8],
 ) -> Result<Signed, Cow<'static, str>> {
     if let Some(path) = &remote.credentials {
-        let text = std::fs::read_to_string(path).map_err(|error| {
-            format!(
-                "credentials file {path}: {}",
-                petiole_net::errno::words(&error)
-            )
-        })?;
-        let creds =
-            Creds::parse(&text).map_err(|error| format!("credentials file {path}: {error}"))?;
+        let creds = credentials::read(path)?;
         let sig = creds
             .sign(nonce)
             .map_err(|error| format!("credentials file {path}: {error}"))?;
+        if let Some(watched) = watched {
+            watched.use_now(&creds);
+        }
+        let validity = Validity::of(&creds.jwt);
         return Ok(Signed {
             jwt: Some(Secret::new(creds.jwt)),
             nkey: None,
             sig: Some(Secret::new(sig)),
+            refused: Some(credentials::refused(path, validity, wall::now())),
+            expired: Some(credentials::expired(path, validity)),
         });
     }
     if let Some(seed) = &remote.nkey {
@@ -59,6 +62,7 @@ pub(crate) fn prove(
             jwt: None,
             nkey: Some(key),
             sig: Some(Secret::new(sig)),
+            ..Signed::default()
         });
     }
     if let Some(signer) = signer {
@@ -70,6 +74,7 @@ pub(crate) fn prove(
             jwt: Some(Secret::new(answer.jwt)),
             nkey: None,
             sig: Some(Secret::new(sig)),
+            ..Signed::default()
         });
     }
     Ok(Signed::default())

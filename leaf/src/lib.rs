@@ -1,6 +1,7 @@
 //! The gateway's role: serve local clients, solicit hubs, relay between them, all on one thread.
 
 mod accept;
+mod credentials;
 mod explain;
 mod file_error;
 mod identity;
@@ -9,6 +10,7 @@ mod operator;
 mod peer;
 mod reach;
 mod run;
+mod wall;
 mod worker;
 
 pub use accept::{Greeter, Hint};

@@ -17,7 +17,7 @@ use petiole_core::link::client::Client;
 use petiole_core::link::leaf::Leaf;
 use petiole_core::link::queue::WritePlan;
 use petiole_core::link::sample::Sample;
-use petiole_core::link::uplink::{Attempt, Reports, State, Uplink};
+use petiole_core::link::uplink::{Attempt, Reports, State, Synced, Uplink};
 use petiole_core::link::{
     ClientTls, Encoding, Env, Event, LinkId, Neighbour, Proof, Secured, Server,
 };
@@ -57,6 +57,8 @@ pub enum NodeEvent {
     Sign {
         /// For this link.
         link: LinkId,
+        /// The remote's place in the configuration.
+        remote: usize,
         /// The remote's configuration.
         settings: Arc<Remote>,
         /// What to sign.
@@ -254,7 +256,7 @@ impl<P: Peers> Node<P> {
     ) -> Option<LinkId> {
         let uplink = self.uplinks.get_mut(remote)?;
         // Reported after its deadline: a later attempt has taken its place.
-        if !matches!(uplink.state(), State::Dialing { .. }) || self.closing {
+        if !uplink.is_dialing() || self.closing {
             return None;
         }
         if let Err(cause) = result {
@@ -267,11 +269,29 @@ impl<P: Peers> Node<P> {
             uplink.handle_dial_failed(now, cause, &mut self.random);
             return None;
         };
-        let leaf = Leaf::new(now, remote, settings, attempt.clone(), loop_name);
+        let mut leaf = Leaf::new(now, remote, settings, attempt.clone(), loop_name);
+        let old = uplink.predecessor();
+        if let Some(old) = old.and_then(|old| self.shard.neighbour(old)?.hub()) {
+            leaf = leaf.following(old);
+        }
         let link = self.shard.open(now, Box::new(leaf).into());
         uplink.handle_connected(link);
         self.settle(now);
         Some(link)
+    }
+
+    /// The configuration of a remote.
+    pub fn remote(&self, remote: usize) -> Option<&Arc<Remote>> {
+        self.uplinks.get(remote).map(Uplink::remote)
+    }
+
+    /// There are new credentials for a remote: they are used now, before a link that is up is
+    /// closed.
+    pub fn renew(&mut self, now: Instant, remote: usize) {
+        if let Some(uplink) = self.uplinks.get_mut(remote) {
+            uplink.renew(now);
+        }
+        self.dial_due(now);
     }
 
     /// The result of a [`NodeEvent::Verify`] or [`NodeEvent::Sign`].
@@ -372,6 +392,7 @@ impl<P: Peers> Node<P> {
                         let settings = uplink.remote().clone();
                         self.events.push_back(NodeEvent::Sign {
                             link,
+                            remote,
                             settings,
                             nonce,
                         });
@@ -394,7 +415,10 @@ impl<P: Peers> Node<P> {
                         && let Some(leaf) = self.shard.neighbour(link).and_then(P::hub)
                     {
                         let hub = leaf.hub();
-                        uplink.handle_synced(now, &hub.name, &hub.account);
+                        let synced = uplink.handle_synced(now, link, &hub.name, &hub.account);
+                        if let Synced::Replaces(old) = synced {
+                            self.shard.close(now, old, "replaced");
+                        }
                     }
                 }
             }
@@ -515,7 +539,7 @@ impl<P: Peers> Engine for Node<P> {
             && !self.closing
             && let Some(uplink) = self.uplinks.get_mut(leaf.number())
         {
-            uplink.handle_down(now, leaf.into_down(), &mut self.random);
+            uplink.handle_down(now, id, leaf.into_down(), &mut self.random);
         }
         self.settle(now);
     }

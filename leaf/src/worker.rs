@@ -1,7 +1,7 @@
 //! One thread of a server with its sockets: the tasks that serve clients and hubs.
 
 use std::cell::RefCell;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::pin::Pin;
 use std::rc::Rc;
@@ -22,10 +22,12 @@ use smol::channel::{Receiver, Sender, unbounded};
 use smol::future::FutureExt as _;
 
 use crate::accept::Greeter;
+use crate::credentials::{LOOK_EVERY, Watched};
 use crate::identity::{Signer, prove};
 use crate::node::{Node, NodeEvent};
 use crate::peer::Peers;
 use crate::reach::Reach;
+use crate::wall;
 
 /// How long the peers may take to accept our last bytes at the end.
 const FAREWELL: Duration = Duration::from_secs(2);
@@ -71,6 +73,8 @@ pub struct Worker<H: Host> {
     /// How each remote is reached, in the order of the configuration.
     reaches: Rc<[Rc<Reach>]>,
     greeter: Arc<Greeter>,
+    /// The credentials files of the remotes, by their places.
+    watched: Rc<RefCell<BTreeMap<usize, Watched>>>,
     /// In operator mode.
     judge: Option<Rc<dyn Judge>>,
     /// Our own end of each link to a hub.
@@ -85,6 +89,7 @@ impl<H: Host> Clone for Worker<H> {
             signer: self.signer.clone(),
             reaches: self.reaches.clone(),
             greeter: self.greeter.clone(),
+            watched: self.watched.clone(),
             judge: self.judge.clone(),
             addresses: self.addresses.clone(),
         }
@@ -106,6 +111,7 @@ impl<H: Host> Worker<H> {
             signer: None,
             reaches: Rc::default(),
             greeter,
+            watched: Rc::default(),
             judge: None,
             addresses: Rc::default(),
         }
@@ -151,7 +157,9 @@ impl<H: Host> Worker<H> {
         });
         let worker = self.clone();
         let watching = self.spawn(async move { worker.watch_addresses().await });
-        vec![checker, timer, working, watching]
+        let worker = self.clone();
+        let looking = self.spawn(async move { worker.watch_credentials().await });
+        vec![checker, timer, working, watching, looking]
     }
 
     /// Serves a client.
@@ -239,6 +247,53 @@ impl<H: Host> Worker<H> {
         }
     }
 
+    /// Uses new credentials once they are in the file, and says in time when old ones expire.
+    async fn watch_credentials(&self) {
+        let files: BTreeMap<_, _> = (0..self.reaches.len())
+            .filter_map(|remote| {
+                let path = self.thread.with(|host, _| {
+                    let settings = host.node().remote(remote)?;
+                    settings.credentials.clone()
+                })?;
+                Some((remote, Watched::new(path)))
+            })
+            .collect();
+        if files.is_empty() {
+            return;
+        }
+        for (remote, watched) in files {
+            // A link may have been quicker.
+            self.watched.borrow_mut().entry(remote).or_insert(watched);
+        }
+        let mut said_doubt = false;
+        loop {
+            let now = wall::now();
+            match wall::doubt(now) {
+                Some(doubt) if !said_doubt => {
+                    said_doubt = true;
+                    log::error!(
+                        "Whether credentials and certificates have expired is not judged: {doubt}"
+                    );
+                }
+                Some(_) => {}
+                None => said_doubt = false,
+            }
+            let mut changed = Vec::new();
+            for (remote, watched) in self.watched.borrow_mut().iter_mut() {
+                if watched.look() {
+                    changed.push(*remote);
+                }
+                if let Some(words) = watched.warn(now) {
+                    log::warn!("Leafnode remote: {words}");
+                }
+            }
+            for remote in changed {
+                self.thread.with(|host, now| host.node().renew(now, remote));
+            }
+            Timer::after(LOOK_EVERY).await;
+        }
+    }
+
     /// Does what the node asks for until a lame duck is done.
     async fn work(&self, checks: &Sender<(LinkId, SlowCheck)>) {
         loop {
@@ -281,10 +336,22 @@ impl<H: Host> Worker<H> {
             }
             NodeEvent::Sign {
                 link,
+                remote,
                 settings,
                 nonce,
             } => {
-                let signed = prove(&settings, self.signer.as_deref(), &nonce);
+                let mut watched = self.watched.borrow_mut();
+                if let Some(path) = &settings.credentials {
+                    let new = || Watched::new(path.clone());
+                    watched.entry(remote).or_insert_with(new);
+                }
+                let signed = prove(
+                    &settings,
+                    watched.get_mut(&remote),
+                    self.signer.as_deref(),
+                    &nonce,
+                );
+                drop(watched);
                 self.thread
                     .with(|host, now| host.node().handle_proof(now, link, Proof::Signed(signed)));
             }

@@ -9,6 +9,7 @@ mod support;
 mod acceptor;
 mod clients;
 mod common;
+mod credentials;
 mod fake;
 mod hubs;
 mod jwt;

@@ -422,7 +422,7 @@ fn slot_of(subject: &[u8]) -> usize {
 
 /// What may cross a leaf link in the role of the spoke: the hub's `import` and `export` of INFO,
 /// our `deny_imports` and `deny_exports`, and what every Go hub denies without saying so.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct LeafRules {
     import: Rules,
     export: Rules,
@@ -602,7 +602,7 @@ fn starts_with_any(subject: &[u8], prefixes: &[&[u8]]) -> bool {
 }
 
 /// An allow and a deny list.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct Rules {
     /// `None`: everything. A list of which no entry is of use still restricts.
     allow: Option<List>,
@@ -631,14 +631,14 @@ impl Rules {
 }
 
 /// One list: entries for all, and entries for some queue groups.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct List {
     plain: Patterns,
     queued: Box<[Queued]>,
 }
 
 /// An entry like `"foo q"`.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Queued {
     subject: Box<[u8]>,
     queue: Box<[u8]>,
@@ -692,7 +692,7 @@ impl List {
 }
 
 /// A set of patterns without queues.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct Patterns {
     /// Sorted.
     literals: Box<[Box<[u8]>]>,

@@ -58,6 +58,10 @@ pub struct Signed {
     pub nkey: Option<String>,
     /// The signature over the nonce: base64url without padding.
     pub sig: Option<Secret>,
+    /// What there is to say if the hub does not take it: what it was, what to do.
+    pub refused: Option<String>,
+    /// The same for a hub that says that it has expired.
+    pub expired: Option<String>,
 }
 
 /// Why a link ended, for whoever dials again.
@@ -116,6 +120,13 @@ pub struct Leaf {
     told: Told,
     liveness: Liveness,
     info_on_connect: bool,
+    /// The rules of the link that this one follows, until CONNECT is out.
+    inherited: Option<LeafRules>,
+    /// Our interest went out behind CONNECT, by the rules of the link before.
+    ahead: bool,
+    /// See [`Signed::refused`] and [`Signed::expired`].
+    refused: Option<String>,
+    expired: Option<String>,
     down: LinkDown,
     dropped: u64,
 }
@@ -165,8 +176,23 @@ impl Leaf {
             told: Told::default(),
             liveness: Liveness::new(now, FIRST_PING),
             info_on_connect: false,
+            inherited: None,
+            ahead: false,
+            refused: None,
+            expired: None,
             down: LinkDown::default(),
             dropped: 0,
+        }
+    }
+
+    /// The link takes the place of `old`, which is still up. A hub closes that one when it has taken
+    /// our CONNECT (leaf protocol, duplicates): our interest follows CONNECT at once, so that the
+    /// hub is not without it for a round trip. Until the hub states its rules, those of `old` count.
+    #[must_use]
+    pub fn following(self, old: &Leaf) -> Self {
+        Leaf {
+            inherited: Some(old.rules.clone()),
+            ..self
         }
     }
 
@@ -322,6 +348,8 @@ impl Leaf {
     }
 
     fn connect(&mut self, signed: Signed, cx: &mut Cx<'_>) -> Action<'static> {
+        self.refused = signed.refused;
+        self.expired = signed.expired;
         let server = &cx.env.server;
         let name = server.name.clone();
         let (user, pass) = (
@@ -351,6 +379,13 @@ impl Leaf {
             remote_account: &self.remote.account,
         };
         connect.write(cx.queue.buffer(cx.pool));
+        if self.info_on_connect
+            && let Some(rules) = self.inherited.take()
+        {
+            self.rules = rules;
+            self.ahead = true;
+            return self.open(cx);
+        }
         if self.info_on_connect {
             self.phase = Phase::AwaitWelcome {
                 until: cx.now + self.welcome_timeout(),
@@ -381,6 +416,14 @@ impl Leaf {
 
     fn later_info(&mut self, info: LeafInfo, cx: &mut Cx<'_>) -> Action<'static> {
         self.discover(&info, cx);
+        if info.connect_info && std::mem::take(&mut self.ahead) {
+            // It is the welcome: what the link before was allowed counts no more.
+            self.learn(&info, cx.env);
+            self.hub.account = info.remote_account.clone().unwrap_or_default();
+            self.rules = LeafRules::new(&self.remote.deny_imports, &self.remote.deny_exports);
+            self.adopt(&info);
+            return Action::Reoffer;
+        }
         if info.import.is_none() && info.export.is_none() {
             return Action::Done;
         }
@@ -447,7 +490,10 @@ impl Leaf {
         // What follows on the first is mostly a consequence of it: 2.10 says "Authentication Timeout"
         // to a leaf whose version it has refused.
         if self.down.cause.is_empty() {
-            self.down.cause = format!("the hub says '{text}'");
+            self.down.cause = match self.said_of_credentials(&text) {
+                Some(words) => format!("the hub says '{text}': {words}"),
+                None => format!("the hub says '{text}'"),
+            };
         }
         let delay = if text.contains("Loop detected") || text.contains("same cluster name") {
             LONG_DELAY
@@ -461,6 +507,19 @@ impl Leaf {
             return Err(ProtoError::Malformed("loop detected by the hub"));
         }
         Ok(Action::Done)
+    }
+
+    /// What we know about credentials that a hub refuses with these words.
+    fn said_of_credentials(&self, text: &str) -> Option<&str> {
+        if text.contains("Authentication Expired") {
+            self.expired.as_deref()
+        } else if text.contains("Authorization Violation")
+            || text.contains("Authentication Revoked")
+        {
+            self.refused.as_deref()
+        } else {
+            None
+        }
     }
 
     fn interest<'a>(

@@ -19,6 +19,10 @@ const REPEAT_EVERY: Duration = Duration::from_secs(1);
 /// exceeds it.
 const DIAL_SLACK: Duration = Duration::from_secs(30);
 
+/// After this time a link with new credentials is tried again where the hub did not take them: the
+/// account that knows them may come later than the file.
+const RENEW_AGAIN: Duration = Duration::from_secs(300);
+
 /// Which failures are said at error level besides the first and those with a new cause; the others
 /// are for the debug log.
 #[derive(Clone, Copy, Debug)]
@@ -74,6 +78,9 @@ pub struct Uplink {
     order: Vec<Attempt>,
     backoff: Backoff,
     state: State,
+    renewal: Renewal,
+    /// Why the last renewal failed.
+    refused: String,
     attempts: u64,
     /// The cause that was said last of each way, and when.
     told: Vec<Option<(String, Instant)>>,
@@ -108,6 +115,26 @@ pub enum State {
     },
 }
 
+/// The link that is to follow one that is up: with new credentials, before the old one is closed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Renewal {
+    None,
+    Due { at: Instant },
+    Dialing { until: Instant },
+    Connecting { link: LinkId },
+}
+
+/// What it means that a link is synced.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Synced {
+    /// The remote is up.
+    Up,
+    /// This link has been replaced and is to be closed.
+    Replaces(LinkId),
+    /// Nothing: another link has taken its place.
+    Stray,
+}
+
 impl Uplink {
     /// To be dialled at once, the addresses shuffled unless the remote says otherwise.
     pub fn new(now: Instant, remote: Arc<Remote>, reports: Reports, random: &mut Random) -> Self {
@@ -132,6 +159,8 @@ impl Uplink {
             } else {
                 State::Disabled
             },
+            renewal: Renewal::None,
+            refused: String::new(),
             attempts: 0,
             told: vec![None; remote.ways.len()],
             reports,
@@ -157,10 +186,39 @@ impl Uplink {
 
     /// When it wants [`Uplink::poll_dial`].
     pub fn poll_timeout(&self) -> Option<Instant> {
-        match self.state {
-            State::Waiting { until } | State::Dialing { until } => Some(until),
+        match (self.state, self.renewal) {
+            (State::Waiting { until } | State::Dialing { until }, _) => Some(until),
+            (State::Synced { .. }, Renewal::Due { at: until } | Renewal::Dialing { until }) => {
+                Some(until)
+            }
             // The link has its own deadlines.
-            State::Connecting { .. } | State::Synced { .. } | State::Disabled => None,
+            (State::Connecting { .. } | State::Synced { .. } | State::Disabled, _) => None,
+        }
+    }
+
+    /// There are new credentials: a remote that waits is dialled now, one that is up is dialled a
+    /// second time. One that is on its way uses them when it comes to that.
+    pub fn renew(&mut self, now: Instant) {
+        match (self.state, self.renewal) {
+            (State::Waiting { .. }, _) => self.state = State::Waiting { until: now },
+            (State::Synced { .. }, Renewal::None | Renewal::Due { .. }) => {
+                self.renewal = Renewal::Due { at: now };
+            }
+            _ => {}
+        }
+    }
+
+    /// Whether [`Uplink::handle_connected`] and [`Uplink::handle_dial_failed`] are waited for.
+    pub fn is_dialing(&self) -> bool {
+        matches!(self.state, State::Dialing { .. })
+            || matches!(self.renewal, Renewal::Dialing { .. })
+    }
+
+    /// The link that is up and that the one being dialled shall follow.
+    pub fn predecessor(&self) -> Option<LinkId> {
+        match (self.state, self.renewal) {
+            (State::Synced { link, .. }, Renewal::Dialing { .. }) => Some(link),
+            _ => None,
         }
     }
 
@@ -172,53 +230,152 @@ impl Uplink {
                 None
             }
             State::Waiting { until } if now >= until => {
-                let attempt = self.order.first().cloned();
-                let way = attempt.as_ref().and_then(|one| one.way(&self.remote));
-                let most = way.map_or(Duration::ZERO, |way| {
-                    // The address, the proxy, TLS and WebSocket one after the other.
-                    way.dial_timeout * 3 + way.tls_timeout()
-                });
-                self.state = State::Dialing {
-                    until: now + most + DIAL_SLACK,
-                };
+                let (attempt, most) = self.next_attempt();
+                self.state = State::Dialing { until: now + most };
                 self.attempts += 1;
                 attempt
             }
+            State::Synced { .. } => self.poll_renewal(now),
             _ => None,
         }
+    }
+
+    fn poll_renewal(&mut self, now: Instant) -> Option<Attempt> {
+        match self.renewal {
+            Renewal::Due { at } if now >= at => {
+                // Where the link is: another hub of the same cluster would not close the old one,
+                // and would lead back to us.
+                let (attempt, most) = self.next_attempt();
+                self.renewal = Renewal::Dialing { until: now + most };
+                attempt
+            }
+            Renewal::Dialing { until } if now >= until => {
+                self.fail_renewal(now, "dialling did not end".into());
+                None
+            }
+            _ => None,
+        }
+    }
+
+    /// The address whose turn it is, and how long dialling it may take.
+    fn next_attempt(&self) -> (Option<Attempt>, Duration) {
+        let attempt = self.order.first().cloned();
+        let way = attempt.as_ref().and_then(|one| one.way(&self.remote));
+        let most = way.map_or(Duration::ZERO, |way| {
+            // The address, the proxy, TLS and WebSocket one after the other.
+            way.dial_timeout * 3 + way.tls_timeout()
+        });
+        (attempt, most + DIAL_SLACK)
     }
 
     /// It could not be dialled.
     pub fn handle_dial_failed(&mut self, now: Instant, cause: String, random: &mut Random) {
         if let State::Dialing { .. } = self.state {
             self.fail(now, LinkDown::because(cause), random);
+        } else if let Renewal::Dialing { .. } = self.renewal {
+            self.fail_renewal(now, cause);
         }
     }
 
     /// It is connected.
     pub fn handle_connected(&mut self, link: LinkId) {
-        self.state = State::Connecting { link };
-    }
-
-    /// Both sides know what the other wants.
-    pub fn handle_synced(&mut self, now: Instant, hub: &str, account: &str) {
-        if let State::Connecting { link } = self.state {
-            self.state = State::Synced { link, since: now };
-            self.backoff.up(now);
-            self.was_ever_up = true;
-            self.attempts = 0;
-            self.told.fill(None);
-            log::info!(
-                "Leafnode link to {} for account {} is up: hub {hub}, its account {account}",
-                self.address(),
-                self.remote.account,
-            );
+        if let Renewal::Dialing { .. } = self.renewal {
+            self.renewal = Renewal::Connecting { link };
+        } else {
+            self.state = State::Connecting { link };
         }
     }
 
-    /// Its link ended.
-    pub fn handle_down(&mut self, now: Instant, down: LinkDown, random: &mut Random) {
-        self.fail(now, down, random);
+    /// Both sides know what the other wants on this link.
+    pub fn handle_synced(
+        &mut self,
+        now: Instant,
+        link: LinkId,
+        hub: &str,
+        account: &str,
+    ) -> Synced {
+        match (self.state, self.renewal) {
+            (State::Connecting { link: current }, _) if current == link => {
+                self.up(now, link, hub, account);
+                Synced::Up
+            }
+            (State::Synced { link: old, .. }, Renewal::Connecting { link: next })
+                if next == link =>
+            {
+                self.up(now, link, hub, account);
+                Synced::Replaces(old)
+            }
+            _ => Synced::Stray,
+        }
+    }
+
+    fn up(&mut self, now: Instant, link: LinkId, hub: &str, account: &str) {
+        self.state = State::Synced { link, since: now };
+        self.renewal = Renewal::None;
+        self.refused.clear();
+        self.backoff.up(now);
+        self.was_ever_up = true;
+        self.attempts = 0;
+        self.told.fill(None);
+        log::info!(
+            "Leafnode link to {} for account {} is up: hub {hub}, its account {account}",
+            self.address(),
+            self.remote.account,
+        );
+    }
+
+    /// A link of it ended: the one there is, the one that was to follow it, or one that has been
+    /// replaced, which means nothing.
+    pub fn handle_down(&mut self, now: Instant, link: LinkId, down: LinkDown, random: &mut Random) {
+        match self.state {
+            State::Synced { link: current, .. } if current == link => match self.renewal {
+                // The hub has taken the next link's CONNECT, or the line is gone: that shows.
+                Renewal::Connecting { link: next } => {
+                    log::debug!(
+                        "Leafnode link to {} gives way to one with new credentials: {}",
+                        self.address(),
+                        down.cause
+                    );
+                    self.renewal = Renewal::None;
+                    self.state = State::Connecting { link: next };
+                }
+                Renewal::Dialing { until } => {
+                    log::warn!(
+                        "Leafnode link to {} for account {} is down: {}; another one is being dialled",
+                        self.address(),
+                        self.remote.account,
+                        down.cause
+                    );
+                    self.renewal = Renewal::None;
+                    self.state = State::Dialing { until };
+                }
+                Renewal::None | Renewal::Due { .. } => {
+                    self.renewal = Renewal::None;
+                    self.fail(now, down, random);
+                }
+            },
+            State::Connecting { link: current } if current == link => self.fail(now, down, random),
+            State::Synced { .. } if self.renewal == (Renewal::Connecting { link }) => {
+                self.fail_renewal(now, down.cause);
+            }
+            _ => {}
+        }
+    }
+
+    fn fail_renewal(&mut self, now: Instant, cause: String) {
+        self.renewal = Renewal::Due {
+            at: now + RENEW_AGAIN,
+        };
+        let (address, account) = (self.address(), &self.remote.account);
+        let told = format!(
+            "Leafnode link to {address} for account {account} stays as it is, the new credentials              were not taken: {cause}; next try in {RENEW_AGAIN:?}"
+        );
+        if cause == self.refused {
+            log::debug!("{told}");
+        } else {
+            log::error!("{told}");
+            self.refused = cause;
+        }
     }
 
     /// The hub's list of addresses: tried before the configured ones from the next attempt on.
@@ -396,7 +553,7 @@ mod tests {
         assert_eq!(host(up.poll_dial(Instant::ZERO, &mut random)), "a");
         up.handle_connected(link);
         up.handle_discovered(&["a:7422".into(), "b:7422".into(), "nonsense".into()]);
-        up.handle_down(Instant::ZERO, LinkDown::default(), &mut random);
+        up.handle_down(Instant::ZERO, link, LinkDown::default(), &mut random);
         let now = up.poll_timeout().unwrap_or(Instant::ZERO);
         assert_eq!(host(up.poll_dial(now, &mut random)), "b");
         up.handle_dial_failed(now, "refused".into(), &mut random);
@@ -415,7 +572,8 @@ mod tests {
             up.handle_connected(LinkId { place: 0, turn });
             up.handle_discovered(&[format!("{host}:7422"), "d:7422".into()]);
             tried.push(host);
-            up.handle_down(now, LinkDown::default(), &mut random);
+            let link = LinkId { place: 0, turn };
+            up.handle_down(now, link, LinkDown::default(), &mut random);
             now = up.poll_timeout().unwrap_or(now);
         }
         assert_eq!(tried, ["a", "d", "b", "c", "a", "d", "b", "c"]);
@@ -440,8 +598,13 @@ mod tests {
             if works {
                 turn += 1;
                 up.handle_connected(LinkId { place: 0, turn });
-                up.handle_synced(now, "HUB", "$G");
-                up.handle_down(now, LinkDown::default(), &mut random);
+                up.handle_synced(now, LinkId { place: 0, turn }, "HUB", "$G");
+                up.handle_down(
+                    now,
+                    LinkId { place: 0, turn },
+                    LinkDown::default(),
+                    &mut random,
+                );
             } else {
                 up.handle_dial_failed(now, "refused".into(), &mut random);
             }
@@ -461,7 +624,12 @@ mod tests {
             delay: Some(delay),
             ..LinkDown::default()
         };
-        up.handle_down(Instant::ZERO, down, &mut random);
+        up.handle_down(
+            Instant::ZERO,
+            LinkId { place: 0, turn: 0 },
+            down,
+            &mut random,
+        );
         assert_eq!(up.poll_timeout(), Some(Instant::ZERO + delay));
     }
 
@@ -484,9 +652,133 @@ mod tests {
                 appointment: Some(wait),
                 ..LinkDown::because("later")
             };
-            up.handle_down(now, down, &mut random);
+            up.handle_down(now, LinkId { place: 0, turn: 0 }, down, &mut random);
             assert_eq!(up.poll_timeout(), Some(now + wait));
             now = now + wait;
         }
+    }
+
+    const fn link(turn: u32) -> LinkId {
+        LinkId { place: 0, turn }
+    }
+
+    /// One that is up, by link 0.
+    fn up_already() -> (Uplink, Random) {
+        let (mut up, mut random) = uplink(&["a", "b"]);
+        assert_eq!(host(up.poll_dial(Instant::ZERO, &mut random)), "a");
+        up.handle_connected(link(0));
+        assert_eq!(up.predecessor(), None);
+        assert_eq!(
+            up.handle_synced(Instant::ZERO, link(0), "HUB", "$G"),
+            Synced::Up
+        );
+        (up, random)
+    }
+
+    /// And a second link of it, by link 1, is in its handshake.
+    fn renewing() -> (Uplink, Random) {
+        let (mut up, mut random) = up_already();
+        up.renew(Instant::ZERO);
+        assert_eq!(up.poll_timeout(), Some(Instant::ZERO));
+        assert_eq!(host(up.poll_dial(Instant::ZERO, &mut random)), "a");
+        assert!(up.is_dialing());
+        assert_eq!(up.predecessor(), Some(link(0)));
+        up.handle_connected(link(1));
+        assert!(!up.is_dialing());
+        (up, random)
+    }
+
+    fn synced(up: &Uplink) -> Option<LinkId> {
+        match up.state() {
+            State::Synced { link, .. } => Some(link),
+            _ => None,
+        }
+    }
+
+    #[test]
+    fn a_new_link_is_proven_before_the_old_one_is_closed() {
+        let (mut up, mut random) = renewing();
+        assert_eq!(synced(&up), Some(link(0)));
+        assert_eq!(
+            up.handle_synced(Instant::ZERO, link(1), "HUB", "$G"),
+            Synced::Replaces(link(0))
+        );
+        // The end of the old one means nothing.
+        up.handle_down(Instant::ZERO, link(0), LinkDown::default(), &mut random);
+        assert_eq!(synced(&up), Some(link(1)));
+        assert_eq!(up.poll_timeout(), None);
+    }
+
+    /// Leaf protocol, duplicates: the hub closes the old one by itself.
+    #[test]
+    fn a_hub_may_close_the_old_link_first() {
+        let (mut up, mut random) = renewing();
+        up.handle_down(Instant::ZERO, link(0), LinkDown::default(), &mut random);
+        assert_eq!(up.state(), State::Connecting { link: link(1) });
+        assert_eq!(up.poll_timeout(), None);
+        assert_eq!(
+            up.handle_synced(Instant::ZERO, link(1), "HUB", "$G"),
+            Synced::Up
+        );
+        assert_eq!(synced(&up), Some(link(1)));
+    }
+
+    #[test]
+    fn the_old_link_stays_if_the_new_one_is_refused() {
+        let (mut up, mut random) = renewing();
+        let down = LinkDown::because("refused");
+        up.handle_down(Instant::ZERO, link(1), down, &mut random);
+        assert_eq!(synced(&up), Some(link(0)));
+        let again = Instant::ZERO + RENEW_AGAIN;
+        assert_eq!(up.poll_timeout(), Some(again));
+        assert_eq!(up.poll_dial(Instant::ZERO, &mut random), None);
+        // Another file does not wait for that.
+        up.renew(Instant::ZERO);
+        assert_eq!(host(up.poll_dial(Instant::ZERO, &mut random)), "a");
+        up.handle_dial_failed(Instant::ZERO, "nobody there".into(), &mut random);
+        assert_eq!(synced(&up), Some(link(0)));
+        // And the end of the link is the end of that.
+        up.handle_down(Instant::ZERO, link(0), LinkDown::default(), &mut random);
+        assert!(up.poll_timeout() < Some(again));
+        assert_eq!(host(up.poll_dial(again, &mut random)), "b");
+        assert_eq!(up.predecessor(), None);
+    }
+
+    #[test]
+    fn a_link_that_is_lost_while_the_next_is_dialled_is_not_dialled_twice() {
+        let (mut up, mut random) = up_already();
+        up.renew(Instant::ZERO);
+        assert_eq!(host(up.poll_dial(Instant::ZERO, &mut random)), "a");
+        up.handle_down(Instant::ZERO, link(0), LinkDown::default(), &mut random);
+        assert!(matches!(up.state(), State::Dialing { .. }));
+        assert_eq!(up.poll_dial(Instant::ZERO, &mut random), None);
+        up.handle_connected(link(1));
+        assert_eq!(up.state(), State::Connecting { link: link(1) });
+    }
+
+    #[test]
+    fn a_remote_that_waits_uses_new_credentials_at_once() {
+        let (mut up, mut random) = uplink(&["a"]);
+        up.poll_dial(Instant::ZERO, &mut random);
+        up.handle_connected(link(0));
+        let down = LinkDown {
+            delay: Some(Duration::from_secs(31)),
+            ..LinkDown::because("refused")
+        };
+        up.handle_down(Instant::ZERO, link(0), down, &mut random);
+        assert_eq!(up.poll_dial(Instant::ZERO, &mut random), None);
+        up.renew(Instant::ZERO);
+        assert_eq!(host(up.poll_dial(Instant::ZERO, &mut random)), "a");
+    }
+
+    #[test]
+    fn a_renewal_whose_dial_does_not_end_is_given_up() {
+        let (mut up, mut random) = up_already();
+        up.renew(Instant::ZERO);
+        up.poll_dial(Instant::ZERO, &mut random);
+        let until = up.poll_timeout().unwrap_or(Instant::ZERO);
+        assert_eq!(up.poll_dial(until, &mut random), None);
+        assert!(!up.is_dialing());
+        assert_eq!(synced(&up), Some(link(0)));
     }
 }
