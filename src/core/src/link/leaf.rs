@@ -337,7 +337,12 @@ impl Leaf {
             version: info.version.clone(),
             account: String::new(),
             jetstream: info.jetstream,
-            cluster: cluster_number(info.cluster.as_deref().unwrap_or_default()),
+            cluster: match info.cluster.as_deref() {
+                Some(cluster) if !cluster.is_empty() => cluster_number(cluster),
+                // While one link follows another to the same hub, neither is told of the other's
+                // interest: the hub would find a loop.
+                _ => cluster_number(&format!("\0remote {}", self.number)),
+            },
             headers: info.headers && env.server.headers,
             max_payload: usize::try_from(info.max_payload)
                 .ok()

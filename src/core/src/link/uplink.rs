@@ -368,7 +368,8 @@ impl Uplink {
         };
         let (address, account) = (self.address(), &self.remote.account);
         let told = format!(
-            "Leafnode link to {address} for account {account} stays as it is, the new credentials              were not taken: {cause}; next try in {RENEW_AGAIN:?}"
+            "Leafnode link to {address} for account {account} stays as it is, the new credentials \
+             were not taken: {cause}; next try in {RENEW_AGAIN:?}"
         );
         if cause == self.refused {
             log::debug!("{told}");
