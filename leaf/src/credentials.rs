@@ -281,7 +281,7 @@ mod tests {
     #[test]
     fn a_change_shows_until_it_is_used() {
         let path = std::env::temp_dir().join(format!("petiole-creds-{}", std::process::id()));
-        let seed = nkeys_seed();
+        let seed = seed_of_threes();
         let write = |jwt: &str| {
             let text = format!("---a---\n{jwt}\n---b----\n---c---\n{seed}\n------\n");
             fs::write(&path, text).unwrap();
@@ -309,8 +309,8 @@ mod tests {
         assert!(!watched.look());
     }
 
-    fn nkeys_seed() -> String {
+    fn seed_of_threes() -> String {
         // Of the bytes 3, 3, 3 ...
-        "SUAAGAYDAMBQGAYDAMBQGAYDAMBQGAYDAMBQGAYDAMBQGAYDAMBQGAYDAMA".into()
+        "SUAAGAYDAMBQGAYDAMBQGAYDAMBQGAYDAMBQGAYDAMBQGAYDAMBQGA6BEM".into()
     }
 }
