@@ -26,7 +26,7 @@ use smol::channel::Sender;
 use crate::explain;
 use crate::inbox::{Inbox, Parcel, Urgency};
 use crate::operator;
-use crate::operator::accounts::{Accounts, Change};
+use crate::operator::accounts::{Accounts, Change, Reader};
 use crate::operator::claims::{ClaimsRequest, Errand, Word};
 use crate::peer::Peer;
 use crate::system::{Farewell, System};
@@ -113,8 +113,8 @@ pub struct Node {
     system: Option<System>,
     /// Links to hubs that are up.
     hubs: Vec<LinkId>,
-    /// In operator mode: the accounts in use, and how many changes of them this thread knows.
-    accounts: Option<(Arc<Accounts>, usize)>,
+    /// In operator mode: the accounts in use.
+    accounts: Option<Reader>,
 }
 
 impl Node {
@@ -182,7 +182,9 @@ impl Node {
     /// Has the threads of a server, all of them, go by these accounts.
     pub(crate) fn serve_accounts(nodes: &mut [Node], now: Instant, accounts: &Arc<Accounts>) {
         for node in nodes.iter_mut() {
-            node.accounts = Some((accounts.clone(), 0));
+            node.accounts = Some(accounts.reader());
+        }
+        for node in nodes.iter_mut() {
             node.catch_up(now);
         }
         if let Some(node) = nodes.first() {
@@ -216,14 +218,14 @@ impl Node {
 
     /// Does what accounts that came or changed make necessary.
     fn catch_up(&mut self, now: Instant) {
-        let Some((accounts, seen)) = &mut self.accounts else {
+        let Some(reader) = &mut self.accounts else {
             return;
         };
-        let changes = accounts.since(seen);
+        let changes = reader.changes();
         if changes.is_empty() {
             return;
         }
-        let accounts = accounts.clone();
+        let accounts = reader.accounts().clone();
         for change in changes {
             let shard = self.base.shard_mut();
             match change {

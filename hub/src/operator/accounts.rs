@@ -1,10 +1,10 @@
 //! The accounts that are in use, and what changes of them, for all threads.
 //!
-//! Changes are a list that only grows, at whose places all threads are told the same things in the same
-//! order. A thread reads on in it ([`Accounts::since`]) before it takes in anything of another thread and
-//! before it lets anybody in, so that it never hears of an account that it does not know.
+//! Changes are a list in which all threads read the same things in the same order. A thread reads on in it
+//! ([`Reader::changes`]) before it takes in anything of another thread and before it lets anybody in, so
+//! that it never hears of an account that it does not know. What all have read is forgotten.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -49,7 +49,7 @@ pub(crate) enum Known {
 #[derive(Debug)]
 pub(crate) struct Accounts {
     state: Mutex<State>,
-    /// How many changes there are.
+    /// How many changes there were.
     count: AtomicUsize,
     /// Something may be due earlier.
     sooner: (Sender<()>, Receiver<()>),
@@ -70,7 +70,11 @@ struct State {
     by_key: HashMap<Arc<str>, Entry>,
     /// Which accounts import from one.
     importers: HashMap<String, BTreeSet<Arc<str>>>,
-    changes: Vec<Change>,
+    changes: VecDeque<Change>,
+    /// How many were before these.
+    forgotten: usize,
+    /// How many each thread has read.
+    read: Vec<usize>,
     system: Option<Arc<str>>,
     /// The last second in which what is shared holds: then an activation expires.
     shared_until: Option<i64>,
@@ -180,7 +184,7 @@ impl Accounts {
         if let Some(entry) = state.by_key.get_mut(id).filter(|entry| !entry.ended) {
             entry.ended = true;
             let account = entry.account.key().into();
-            state.changes.push(Change::End { account });
+            state.changes.push_back(Change::End { account });
             self.tell(state);
         }
     }
@@ -232,15 +236,18 @@ impl Accounts {
         sooner.or(late).await;
     }
 
-    /// The changes from the place `seen` on, which is set behind them.
-    pub(crate) fn since(&self, seen: &mut usize) -> Vec<Change> {
-        if self.count.load(Ordering::Acquire) == *seen {
-            return Vec::new();
+    /// As one more thread reads of them: all, before any of them reads.
+    pub(crate) fn reader(self: &Arc<Self>) -> Reader {
+        let mut state = self.lock();
+        let number = state.read.len();
+        let seen = state.forgotten;
+        state.read.push(seen);
+        drop(state);
+        Reader {
+            accounts: self.clone(),
+            number,
+            seen,
         }
-        let state = self.lock();
-        let new = state.changes.get(*seen..).unwrap_or_default().to_vec();
-        *seen = state.changes.len();
-        new
     }
 
     /// Runs something that has to count the connections of all threads.
@@ -251,7 +258,7 @@ impl Accounts {
 
     /// Says that there are changes.
     fn tell(&self, state: MutexGuard<'_, State>) {
-        let count = state.changes.len();
+        let count = state.total();
         drop(state);
         if self.count.swap(count, Ordering::AcqRel) == count {
             return;
@@ -265,7 +272,52 @@ impl Accounts {
     }
 }
 
+/// A thread as a reader of the changes.
+#[derive(Debug)]
+pub(crate) struct Reader {
+    accounts: Arc<Accounts>,
+    number: usize,
+    /// How many it has read.
+    seen: usize,
+}
+
+impl Reader {
+    /// The accounts.
+    pub(crate) fn accounts(&self) -> &Arc<Accounts> {
+        &self.accounts
+    }
+
+    /// The changes that are new to this thread.
+    pub(crate) fn changes(&mut self) -> Vec<Change> {
+        if self.accounts.count.load(Ordering::Acquire) == self.seen {
+            return Vec::new();
+        }
+        let mut state = self.accounts.lock();
+        let known = self.seen.saturating_sub(state.forgotten);
+        let new = state.changes.iter().skip(known).cloned().collect();
+        self.seen = state.total();
+        if let Some(read) = state.read.get_mut(self.number) {
+            *read = self.seen;
+        }
+        state.forget();
+        new
+    }
+}
+
 impl State {
+    /// How many changes there were.
+    fn total(&self) -> usize {
+        self.forgotten + self.changes.len()
+    }
+
+    /// Drops what all threads have read.
+    fn forget(&mut self) {
+        let least = self.read.iter().copied().min().unwrap_or(0);
+        let done = least.saturating_sub(self.forgotten).min(self.changes.len());
+        self.changes.drain(..done);
+        self.forgotten += done;
+    }
+
     /// Compiles an account and those that import from it, and notes what is new.
     fn compile(&mut self, id: &Arc<str>, is_new: bool, now: i64) {
         let mut affected = BTreeSet::from([id.clone()]);
@@ -318,5 +370,52 @@ impl State {
             }
         }
         self.changes.extend(changes);
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use petiole_core::auth::public_key::AccountKey;
+
+    fn account(number: u8) -> TrustedAccount {
+        let key = AccountKey::from_bytes([number; 32]).to_string();
+        TrustedAccount::bootstrap(&key).unwrap()
+    }
+
+    #[test]
+    fn all_threads_read_the_same_and_then_it_is_forgotten() {
+        let accounts = Arc::new(Accounts::new(None));
+        accounts.put(account(1), "a", 0);
+        let (mut one, mut other) = (accounts.reader(), accounts.reader());
+        let kinds = |changes: Vec<Change>| -> Vec<&str> {
+            let kind = |change| match change {
+                Change::Learn(_) => "learn",
+                Change::Revise {
+                    claims: Some(_), ..
+                } => "renew",
+                Change::Revise { claims: None, .. } => "revise",
+                Change::End { .. } => "end",
+            };
+            changes.into_iter().map(kind).collect()
+        };
+        assert_eq!(kinds(one.changes()), ["learn"]);
+        assert_eq!(accounts.lock().changes.len(), 1);
+        accounts.put(account(1), "b", 0);
+        accounts.put(account(1), "b", 0);
+        let id = account(1).key().to_owned();
+        accounts.end(&id);
+        accounts.end(&id);
+        assert!(matches!(accounts.get(&id, 0), Known::Ended));
+        assert_eq!(kinds(other.changes()), ["learn", "renew", "end"]);
+        assert_eq!(accounts.lock().changes.len(), 2);
+        assert_eq!(kinds(one.changes()), ["renew", "end"]);
+        assert!(one.changes().is_empty() && other.changes().is_empty());
+        assert!(accounts.lock().changes.is_empty());
+        // The same JWT again brings it back.
+        accounts.put(account(1), "b", 0);
+        assert!(matches!(accounts.get(&id, 0), Known::Good(_)));
+        assert_eq!(kinds(one.changes()), ["renew"]);
     }
 }
