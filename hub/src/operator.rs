@@ -15,7 +15,7 @@ use std::collections::HashMap;
 use std::path::Path;
 use std::rc::Rc;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use petiole_core::account::perms::Perms;
 use petiole_core::auth::jwt::{
@@ -31,7 +31,7 @@ use petiole_core::time::Instant;
 use petiole_core::wire::VERSION;
 use petiole_core::wire::version::Version;
 use petiole_leaf::{Judge, Judging};
-use petiole_net::clock::Clock;
+use petiole_net::clock::{Clock, since_1970, unix_now};
 
 use crate::resolver::store::{Facts, Store};
 use accounts::{Accounts, Known};
@@ -300,16 +300,7 @@ pub(crate) fn permissions(session: &Session) -> Option<Arc<Perms>> {
 /// How long until a second, in Unix time, is over.
 fn until(last: i64) -> Duration {
     let end = Duration::from_secs(u64::try_from(last.saturating_add(1)).unwrap_or(0));
-    let now = SystemTime::now().duration_since(UNIX_EPOCH);
-    end.saturating_sub(now.unwrap_or_default())
-}
-
-/// The time in Unix seconds.
-pub(crate) fn unix_now() -> i64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH);
-    since.map_or(0, |since| {
-        i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
-    })
+    end.saturating_sub(since_1970())
 }
 
 pub(crate) fn lock(store: &Mutex<Store>) -> MutexGuard<'_, Store> {

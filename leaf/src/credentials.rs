@@ -8,8 +8,9 @@ use std::time::Duration;
 
 use petiole_core::auth::creds::Creds;
 use petiole_core::auth::jwt::{User, decode};
+use petiole_core::wall::utc;
 
-use crate::wall::{doubt, utc};
+use crate::wall::doubt;
 
 /// How often a file is looked at. A look is one `stat`, unless the file has changed.
 pub(crate) const LOOK_EVERY: Duration = Duration::from_secs(5);

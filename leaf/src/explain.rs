@@ -3,6 +3,7 @@
 use std::io;
 
 use petiole_core::config::model::Way;
+use petiole_net::clock::unix_now;
 use petiole_net::errno;
 use petiole_net::tls::TlsError;
 
@@ -15,7 +16,7 @@ pub(crate) fn explain(error: &io::Error, way: &Way) -> String {
         return words;
     };
     if let TlsError::Expired { .. } | TlsError::NotValidYet { .. } = tls
-        && let Some(doubt) = wall::doubt(wall::now())
+        && let Some(doubt) = wall::doubt(unix_now())
     {
         return format!("TLS leafnode handshake error: {words}: {doubt}");
     }

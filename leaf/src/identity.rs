@@ -7,9 +7,9 @@ use data_encoding::BASE64URL_NOPAD;
 use petiole_core::auth::nkey;
 use petiole_core::config::model::{Remote, Secret};
 use petiole_core::link::leaf::Signed;
+use petiole_net::clock::unix_now;
 
 use crate::credentials::{self, Validity, Watched};
-use crate::wall;
 
 /// What a [`Signer`] answers.
 #[derive(Clone, Debug)]
@@ -51,7 +51,7 @@ pub(crate) fn prove(
             jwt: Some(Secret::new(creds.jwt)),
             nkey: None,
             sig: Some(Secret::new(sig)),
-            refused: Some(credentials::refused(path, validity, wall::now())),
+            refused: Some(credentials::refused(path, validity, unix_now())),
             expired: Some(credentials::expired(path, validity)),
         });
     }

@@ -14,7 +14,7 @@ use petiole_core::link::{LinkId, Proof, Secured};
 use petiole_core::time::Instant;
 use petiole_core::wire::error::ProtoError;
 use petiole_net::address::{self, Watch};
-use petiole_net::clock::{Clock, since_1970};
+use petiole_net::clock::{Clock, since_1970, unix_now};
 use petiole_net::driver::{Engine, Thread};
 use petiole_net::transport::Transport;
 use smol::LocalExecutor;
@@ -267,7 +267,7 @@ impl<H: Host> Worker<H> {
         }
         let mut said_doubt = false;
         loop {
-            let now = wall::now();
+            let now = unix_now();
             match wall::doubt(now) {
                 Some(doubt) if !said_doubt => {
                     said_doubt = true;

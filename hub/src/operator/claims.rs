@@ -6,10 +6,11 @@ use std::sync::{Arc, Mutex};
 use petiole_core::auth::jwt::{Generic, TrustedAccount, check_deletion, check_update, decode};
 use petiole_core::auth::public_key::AccountKey;
 use petiole_core::config::model::DeleteRequests;
+use petiole_net::clock::unix_now;
 use serde_json::{Value, json};
 
 use super::accounts::Known;
-use super::{Keeping, Operator, Source, facts, lock, unix_now};
+use super::{Keeping, Operator, Source, facts, lock};
 use crate::resolver::store::Store;
 
 /// A kind of request.

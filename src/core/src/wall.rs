@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::time::Instant;
 
-const DAY: u64 = 24 * 3600;
+const DAY: i64 = 24 * 3600;
 
 /// A wall clock that has moved by more than this beside the other one was set.
 const SET: Duration = Duration::from_secs(1);
@@ -42,20 +42,34 @@ fn nanos(span: Duration) -> u64 {
 
 /// `2026-11-23T01:22:26.418646103Z`: so long after the beginning of 1970.
 pub fn rfc3339(since_1970: Duration) -> String {
-    let (days, second) = (since_1970.as_secs() / DAY, since_1970.as_secs() % DAY);
+    let seconds = i64::try_from(since_1970.as_secs()).unwrap_or(i64::MAX);
+    let (date, time) = date_and_time(seconds);
+    format!("{date}T{time}.{:09}Z", since_1970.subsec_nanos())
+}
+
+/// `2026-11-23 01:22:26 UTC`: so many seconds after the beginning of 1970, or before it.
+pub fn utc(seconds: i64) -> String {
+    let (date, time) = date_and_time(seconds);
+    format!("{date} {time} UTC")
+}
+
+fn date_and_time(seconds: i64) -> (String, String) {
+    let (days, second) = (seconds.div_euclid(DAY), seconds.rem_euclid(DAY));
     let (year, month, day) = date(days);
     let (hour, minute, second) = (second / 3600, second / 60 % 60, second % 60);
-    let nanos = since_1970.subsec_nanos();
-    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{nanos:09}Z")
+    (
+        format!("{year:04}-{month:02}-{day:02}"),
+        format!("{hour:02}:{minute:02}:{second:02}"),
+    )
 }
 
 /// Year, month and day of the Gregorian calendar, so many days after 1970-01-01. Years are counted
 /// from March, so that the leap day is the last of its year.
-fn date(days: u64) -> (u64, u64, u64) {
-    const FROM_YEAR_0: u64 = 719_468;
-    const CYCLE: u64 = 146_097; // 400 years
+fn date(days: i64) -> (i64, i64, i64) {
+    const FROM_YEAR_0: i64 = 719_468;
+    const CYCLE: i64 = 146_097; // 400 years
     let days = days + FROM_YEAR_0;
-    let (cycle, day) = (days / CYCLE, days % CYCLE);
+    let (cycle, day) = (days.div_euclid(CYCLE), days.rem_euclid(CYCLE));
     let year = (day - day / 1460 + day / 36_524 - day / 146_096) / 365;
     let day = day - (365 * year + year / 4 - year / 100);
     let month = (5 * day + 2) / 153;
@@ -82,6 +96,20 @@ mod tests {
             (4_107_542_400, 0, "2100-03-01T00:00:00.000000000Z"),
         ] {
             assert_eq!(rfc3339(Duration::new(seconds, nanos)), text);
+        }
+    }
+
+    #[test]
+    fn times_before_1970_have_names_too() {
+        for (seconds, text) in [
+            (0, "1970-01-01 00:00:00 UTC"),
+            (951_782_399, "2000-02-28 23:59:59 UTC"),
+            (951_782_400, "2000-02-29 00:00:00 UTC"),
+            (1_793_491_200, "2026-11-01 00:00:00 UTC"),
+            (4_107_542_400, "2100-03-01 00:00:00 UTC"),
+            (-1, "1969-12-31 23:59:59 UTC"),
+        ] {
+            assert_eq!(utc(seconds), text);
         }
     }
 

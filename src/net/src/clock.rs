@@ -10,6 +10,11 @@ pub fn since_1970() -> Duration {
     since.unwrap_or_default()
 }
 
+/// The same in whole seconds.
+pub fn unix_now() -> i64 {
+    i64::try_from(since_1970().as_secs()).unwrap_or(i64::MAX)
+}
+
 /// The monotonic clock. Counts from its own beginning.
 #[derive(Clone, Copy, Debug)]
 pub struct Clock {

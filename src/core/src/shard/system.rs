@@ -307,16 +307,6 @@ mod tests {
             .collect()
     }
 
-    fn message<'a>(subject: &'a [u8], body: &'a [u8]) -> Message<'a> {
-        Message {
-            subject,
-            reply: None,
-            queue_list: b"",
-            header_len: 0,
-            body,
-        }
-    }
-
     #[test]
     fn the_server_hears_and_says() {
         let mut shard = shard();
@@ -331,11 +321,11 @@ mod tests {
         assert!(!shard.is_wanted("$G", b"other"));
         assert!(!shard.is_wanted("SYS", b"told.x"));
         assert!(!shard.is_wanted("none", b"told.x"));
-        shard.publish_as_server(NOW, "$G", &message(b"told.x", b"yes"));
-        shard.publish_as_server(NOW, "SYS", &message(b"told.x", b"no"));
+        shard.publish_as_server(NOW, "$G", &Message::new(b"told.x", b"yes"));
+        shard.publish_as_server(NOW, "SYS", &Message::new(b"told.x", b"no"));
         assert_eq!(heard(&mut shard, link), "MSG told.x 1 3\r\nyes\r\n");
         // What it says itself does not come back.
-        shard.publish_as_server(NOW, "$G", &message(b"ask.a", b"me"));
+        shard.publish_as_server(NOW, "$G", &Message::new(b"ask.a", b"me"));
         assert_eq!(mail(&mut shard), []);
         assert!(shard.is_own(own) && !shard.is_own(link));
     }
