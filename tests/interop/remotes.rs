@@ -184,7 +184,7 @@ fn the_jwts_of_these_tests_are_proved_by_signatures() {
         let operator = Operator::new(&["A"]);
         let hub = operator_hub(real, &operator);
         let (jwt, _) = operator.user("A", "signer", &Value::Null);
-        let key = crate::jwt::key(nkeys::KeyPairType::User, "signer");
+        let key = crate::support::nkey(nkeys::KeyPairType::User, "signer");
         let mut client = hub.connect();
         let nonce = client.info["nonce"].as_str().unwrap().to_owned();
         let sig = sign_nonce(&key, &nonce);

@@ -247,6 +247,13 @@ impl Operator {
         format!("operator: {jwt}\nsystem_account: {system}\n")
     }
 
+    /// Its JWT as it is, and as it would be if only its signing keys counted.
+    pub fn lax_and_strict(&self) -> (String, String) {
+        let strict = json!({"strict_signing_key_usage": true});
+        let strict = self.draft().with(strict).sign(&self.key);
+        (self.draft().sign(&self.key), strict)
+    }
+
     /// What `nsc generate config --nats-resolver` writes, but for the folder.
     pub fn generated(&self) -> String {
         self.with_resolver(

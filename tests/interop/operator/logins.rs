@@ -235,13 +235,7 @@ fn refused_with_the_same_words() {
 #[test]
 fn strict_operators_want_signing_keys_of_accounts() {
     let operator = Operator::new("O");
-    let strict = operator
-        .draft()
-        .with(json!({"strict_signing_key_usage": true}));
-    let (lax, strict) = (
-        operator.draft().sign(&operator.key),
-        strict.sign(&operator.key),
-    );
+    let (lax, strict) = operator.lax_and_strict();
     let signing = account_key("good signing");
     let (key, jwt) = account("good", json!({"signing_keys": [signing.public_key()]}));
     for target in pair() {

@@ -333,13 +333,7 @@ fn a_full_directory_takes_updates_alone() {
 fn a_strict_operator_signs_with_its_signing_keys() {
     same(|target| {
         let operator = Operator::new("O");
-        let strict = operator
-            .draft()
-            .with(json!({"strict_signing_key_usage": true}));
-        let (lax, strict) = (
-            operator.draft().sign(&operator.key),
-            strict.sign(&operator.key),
-        );
+        let (lax, strict) = operator.lax_and_strict();
         let signing = account_key("SYS signing");
         let system = Draft::account(&operator.system, "SYS")
             .with(json!({"signing_keys": [signing.public_key()]}));
