@@ -19,8 +19,8 @@ use crate::accept::Greeter;
 use crate::file_error::FileError;
 use crate::identity::Signer;
 use crate::node::Node;
-use crate::operator::{End, Stopper, obey};
 use crate::reach::Reach;
+use crate::stop::{End, Stopper, obey};
 use crate::worker::Worker;
 
 /// A gateway that is ready to run.

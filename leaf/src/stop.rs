@@ -1,4 +1,4 @@
-//! What an operator asks a running server for.
+//! How a server ends: what whoever runs it asks for by signals or by a [`Stopper`].
 
 use petiole_net::signal::Signal;
 use smol::channel::Sender;
